@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-2.0-only
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup figures test lab bench lint clean environment browser compiler
+
+bin := .venv/bin
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r command what; do \
+	    printf '%-18s%s\n' "$$command" "$$what"; done
+
+figures: browser setup ## run every notebook, draw the paper figures, write the HTML pages
+	@$(bin)/workbench figures
+
+test: setup ## run all tests
+	@scripts/need browser || echo "Tests that need a browser are skipped."
+	@$(bin)/python -m pytest
+
+lab: setup ## open JupyterLab on the first notebook, on this machine only
+	@$(bin)/jupyter lab --ip=127.0.0.1 --LabApp.news_url=None \
+	    $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/00_start_here.ipynb
+
+bench: compiler setup ## measure the engine against C and the machine's limits, store the results
+	@$(bin)/workbench bench
+
+lint: setup ## check style, types and the rules of the house
+	@$(bin)/ruff check
+	@$(bin)/ruff format --check
+	@$(bin)/mypy
+	@$(bin)/python -m pytest -q tests/test_house_rules.py
+
+setup: ## make the locked environment in .venv (every other command does it too)
+	@scripts/setup
+
+environment: setup ## write environment.yml anew from pyproject.toml
+	@$(bin)/python scripts/environment
+
+clean: ## remove all that make has made, the environment too
+	rm -rf .venv build out .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+browser compiler:
+	@scripts/need $@
