@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from workbench.abi import constants
-from workbench.abi.config import BITS_PER_LONG, BitField, Config, flags_layout
+from workbench.abi.config import BITS_PER_LONG, DISTRIBUTION, BitField, Config, flags_layout
 from workbench.abi.layout import FIELDS, HEAD_IN_LRU_VIEW, RELEASES, STRUCT_PAGE_BYTES, WORDS, Field, Role
 from workbench.abi.pageflags import ALIASES, page_flags
 from workbench.errors import WorkbenchError
@@ -33,7 +33,7 @@ class Abi:
     """
 
     release: str
-    config: Config = Config()
+    config: Config = DISTRIBUTION
 
     def __post_init__(self) -> None:
         if self.release not in RELEASES:
@@ -190,12 +190,14 @@ class Abi:
         known = {f.name: f for f in self.fields(role, fields.get("flags"))}
         for name, value in fields.items():
             if name not in known:
-                raise WorkbenchError(f"{name!r} is no member of a {role} page of {self.release}. It has {', '.join(known)}.")
+                raise WorkbenchError(
+                    f"{name!r} is no member of a {role} page of {self.release}. It has {', '.join(known)}."
+                )
             known[name].put(words, value)
         return words
 
     def decode_flags(self, flags: int) -> dict[str, int | tuple[str, ...]]:
-        """The flags word taken apart: ``node``, ``zone``, ``last_cpupid``, ..., ``flags`` (names) and ``unnamed`` bits."""
+        """The flags word taken apart: ``node``, ``zone``, ``last_cpupid``, ..., ``flags`` (names), ``unnamed`` bits."""
         out: dict[str, int | tuple[str, ...]] = {}
         named = 0
         for field in self.flags_fields:

@@ -74,7 +74,14 @@ class Field:
         words[self.word] = words[self.word] & ~self.mask | raw
 
 
-_TYPES = {"u8": (1, False), "u16": (2, False), "u32": (4, False), "s32": (4, True), "u64": (8, False), "ptr": (8, False)}
+_TYPES = {
+    "u8": (1, False),
+    "u16": (2, False),
+    "u32": (4, False),
+    "s32": (4, True),
+    "u64": (8, False),
+    "ptr": (8, False),
+}
 
 
 def _rows(text: str) -> tuple[Field, ...]:
@@ -90,7 +97,7 @@ _COUNTS = """
 48 _mapcount s32
 52 _refcount s32
 """
-_LAST = {release: "56 memcg_data u64" for release in RELEASES} | {"5.10": "56 mem_cgroup u64"}
+_LAST = dict.fromkeys(RELEASES, "56 memcg_data u64") | {"5.10": "56 mem_cgroup u64"}
 _FLAGS = "0 flags u64\n"
 _MAPPING_INDEX_PRIVATE = """
 24 mapping ptr
@@ -215,9 +222,7 @@ VMEM_ALTMAP = {release: StructLayout(48, _ALTMAP) for release in RELEASES} | {
 }
 """struct vmem_altmap per release."""
 
-_BEFORE_PATCH_4 = StructLayout(
-    152, _PGMAP_OLD_REF | {"ops": 112, "owner": 120, "nr_range": 128, "range": 136}
-)
+_BEFORE_PATCH_4 = StructLayout(152, _PGMAP_OLD_REF | {"ops": 112, "owner": 120, "nr_range": 128, "range": 136})
 _AFTER_PATCH_4 = StructLayout(
     160, _PGMAP_OLD_REF | {"vmemmap_shift": 112, "ops": 120, "owner": 128, "nr_range": 136, "range": 144}
 )
@@ -240,7 +245,7 @@ _6_12 = StructLayout(
 
 
 def dev_pagemap(release: str, patch_4: bool) -> StructLayout:
-    """struct dev_pagemap of ``release``, with or without patch 4's ``vmemmap_shift``.
+    """Layout of struct dev_pagemap of ``release``, with or without patch 4's ``vmemmap_shift``.
 
     From 5.17 on the member is always there.  On 5.10 to 5.16 patch 4 adds 8 bytes after ``flags``.
     """

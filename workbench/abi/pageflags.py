@@ -14,12 +14,12 @@ _UP_TO_6_1 = (
     "locked referenced uptodate dirty lru active workingset waiters error slab owner_priv_1 arch_1 reserved "
     "private private_2 writeback head mappedtodisk reclaim swapbacked unevictable mlocked uncached?pg_uncached "
     "hwpoison?memory_failure young?page_idle_flag idle?page_idle_flag arch_2?arch_2"
-).split()
+)
 _6_12 = (
     "locked writeback referenced uptodate dirty lru head waiters active workingset owner_priv_1 owner_2 arch_1 "
     "reserved private private_2 reclaim swapbacked unevictable mlocked hwpoison?memory_failure "
     "young?page_idle_flag idle?page_idle_flag arch_2?arch_2"
-).split()
+)
 
 _ORDER = {
     "5.10": _UP_TO_6_1,
@@ -75,7 +75,7 @@ ALIASES = {
 def page_flags(release: str, config: Config) -> dict[str, int]:
     """Flag name (without ``PG_``) to bit number, in bit order."""
     names = []
-    for entry in _ORDER[release]:
+    for entry in _ORDER[release].split():
         name, _, option = entry.partition("?")
         if not option or getattr(config, option):
             names.append(name)

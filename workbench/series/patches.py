@@ -42,7 +42,7 @@ PATCHES: tuple[Patch, ...] = (
         "mm/page_alloc: split prep_compound_page into head and tail subparts",
         "5b24eeef06701cca6852f1bf768248ccc912819b",
         ("mm/page_alloc.c",),
-        "prep_compound_page() becomes two helpers, one for the head and one for a tail, to be called at different times.",
+        "prep_compound_page() becomes two helpers, for the head and for a tail, that can run at different times.",
         same_bytes=True,
     ),
     Patch(
@@ -50,7 +50,7 @@ PATCHES: tuple[Patch, ...] = (
         "mm/page_alloc: refactor memmap_init_zone_device() page init",
         "46487e0095f895c25da9feae27dc06d2aa76793d",
         ("mm/page_alloc.c",),
-        "The per-page part of memmap_init_zone_device() moves into __init_zone_device_page(), to be called for tails too.",
+        "The per-page part of memmap_init_zone_device() becomes __init_zone_device_page(), to be called for tails too.",
         same_bytes=True,
     ),
     Patch(

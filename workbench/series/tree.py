@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import IntFlag
+from enum import IntEnum
 
 from workbench.errors import WorkbenchError
 from workbench.series.patches import PATCHES, patch
@@ -14,7 +14,7 @@ BASES = ("5.10", "5.15", "5.16", "5.17", "6.1", "6.12")
 ALL = frozenset(p.number for p in PATCHES)
 
 
-class Switch(IntFlag):
+class Switch(IntEnum):
     """What a tree tells the jitted kernels: one bit a patch, then what else a release does differently.
 
     Attributes
@@ -32,7 +32,6 @@ class Switch(IntFlag):
         (mm/page_alloc.c, 5.19 and later).
     """
 
-    NONE = 0
     P2 = 1 << 2
     P3 = 1 << 3
     P4 = 1 << 4
@@ -44,9 +43,9 @@ class Switch(IntFlag):
 
 _BASE_SWITCHES = {
     "5.10": Switch.ZEROES_TAIL_REFCOUNT,
-    "5.15": Switch.NONE,
-    "5.16": Switch.NONE,
-    "5.17": Switch.NONE,
+    "5.15": 0,
+    "5.16": 0,
+    "5.17": 0,
     "6.1": Switch.TAIL_CLEARS_PRIVATE,
     "6.12": Switch.TAIL_CLEARS_PRIVATE | Switch.HEAD_AFTER_FIRST_TAIL,
 }
@@ -110,13 +109,13 @@ class Tree:
         return number in self.patches
 
     def without(self, numbers: Iterable[int] | int) -> Tree:
-        """This tree with one or several patches left out (and checked again)."""
+        """The tree with one or several patches left out (and checked again)."""
         gone = {numbers} if isinstance(numbers, int) else set(numbers)
         return Tree(self.base, self.patches - gone, self.dedup)
 
     @property
-    def switches(self) -> Switch:
-        """The switch bits the jitted kernels take."""
+    def switches(self) -> int:
+        """The :class:`Switch` bits the jitted kernels take, or-ed into one integer."""
         bits = _BASE_SWITCHES[self.base]
         for number, bit in ((2, Switch.P2), (3, Switch.P3), (4, Switch.P4)):
             if self.has(number):
@@ -145,9 +144,7 @@ class Tree:
     def name(self) -> str:
         """A short name that :func:`workbench.series.kernel` reads back: ``5.16+4``, ``5.16+=2,4,11``, ``6.1``."""
         n = len(self.patches)
-        if self.base in ("5.10", "5.15") and not n:
-            text = self.base
-        elif self.base in ("5.17", "6.1", "6.12") and self.patches == ALL:
+        if self.patches == {"5.10": frozenset(), "5.15": frozenset()}.get(self.base, ALL) and self.base != "5.16":
             text = self.base
         elif self.patches == frozenset(range(1, n + 1)):
             text = f"{self.base}+{n}"

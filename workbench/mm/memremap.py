@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""mm/memremap.c: a device's memory gets its struct pages, and gives them back.
+
+Only the path to the page array stands here: adding the pages, initialising them, taking one
+reference a head, and the walk that drops those references at teardown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from workbench.errors import WorkbenchError
+from workbench.mm._jit import jit
+from workbench.mm.events import Counter, Events, Site, count
+from workbench.mm.memmap import load, page_ref_sub_return
+from workbench.mm.page_alloc import pfns_per_compound
+from workbench.mm.page_array import InitCall, PageArray
+from workbench.series import Switch
+
+_HEAD_BIT = np.uint64(1)
+_RESCHED_PFNS = 1024
+
+
+@dataclass(frozen=True)
+class VmemAltmap:
+    """struct vmem_altmap: where in the device its own vmemmap lies; counts in pages.
+
+    Attributes
+    ----------
+    base_pfn : int
+        First pfn of the device's memory.
+    reserve : int
+        Pages at the base that hold no vmemmap (the info block).
+    free : int
+        Pages behind them that do.
+    """
+
+    base_pfn: int
+    reserve: int
+    free: int
+
+    @property
+    def offset(self) -> int:
+        """vmem_altmap_offset(): pages before the first usable one."""
+        return self.reserve + self.free
+
+
+@dataclass(frozen=True)
+class DevPagemap:
+    """struct dev_pagemap, as far as the page array depends on it.
+
+    Attributes
+    ----------
+    address : int
+        Kernel address of the structure, what page->pgmap holds.
+    ranges : tuple of (int, int)
+        First pfn and number of pages of each range.
+    vmemmap_shift : int
+        Order of the compound pages, see :meth:`workbench.series.Tree.vmemmap_shift`.
+    altmap : VmemAltmap, optional
+    """
+
+    address: int
+    ranges: tuple[tuple[int, int], ...]
+    vmemmap_shift: int = 0
+    altmap: VmemAltmap | None = None
+
+
+def pfn_first(pgmap: DevPagemap, range_id: int) -> int:
+    """The first pfn of a range that the device can use.
+
+    Kernel: mm/memremap.c, ``pfn_first()``.
+    """
+    start = pgmap.ranges[range_id][0]
+    return start + (pgmap.altmap.offset if pgmap.altmap and range_id == 0 else 0)
+
+
+def pfn_end(pgmap: DevPagemap, range_id: int) -> int:
+    """The pfn after a range's last one.
+
+    Kernel: mm/memremap.c, ``pfn_end()``.
+    """
+    start, nr_pages = pgmap.ranges[range_id]
+    return start + nr_pages
+
+
+def pfn_len(array: PageArray, pgmap: DevPagemap, range_id: int) -> int:
+    """References a range takes on its pgmap: its compound pages; before patch 4 its pages.
+
+    Kernel: mm/memremap.c, ``pfn_len()``, patch 4.
+    """
+    pfns = pfn_end(pgmap, range_id) - pfn_first(pgmap, range_id)
+    return pfns >> pgmap.vmemmap_shift if array.kernel.tree.has(4) else pfns
+
+
+def pagemap_range(array: PageArray, pgmap: DevPagemap, range_id: int, nid: int = 0) -> int:
+    """Add and initialise the struct pages of one range.
+
+    Kernel: mm/memremap.c, ``pagemap_range()``: add_pages, move_pfn_range_to_zone() (an altmap's
+    storage), memmap_init_zone_device().
+
+    Returns
+    -------
+    int
+        Pages reported by the kernel's log line "memmap_init_zone_device initialised N pages".
+
+    Raises
+    ------
+    WorkbenchError
+        EINVAL: an altmap with a second range, or a range of no whole subsections; EEXIST.
+    """
+    if pgmap.altmap and range_id > 0:
+        raise WorkbenchError("a pgmap with an altmap has one range. Use map=mem for several ranges.", errno=22)
+    start, nr_pages = pgmap.ranges[range_id]
+    array.add_pages(start, nr_pages)
+    if pgmap.altmap:
+        storage = pgmap.altmap.base_pfn + pgmap.altmap.reserve
+        array.init(InitCall(storage, storage + pgmap.altmap.free, nid))
+    return array.init(init_call(pgmap, range_id, nid))
+
+
+def init_call(pgmap: DevPagemap, range_id: int = 0, nid: int = 0) -> InitCall:
+    """The memmap_init_zone_device() call of one range."""
+    return InitCall(
+        pfn_first(pgmap, range_id),
+        pfn_end(pgmap, range_id),
+        nid,
+        pgmap.address,
+        pgmap.vmemmap_shift,
+        pgmap.altmap is not None,
+    )
+
+
+@jit
+def put_pages(vm, first, end, vmemmap_shift, ev):
+    """Drop one reference of each page (of each head, after patch 4) of rows ``first`` to ``end``.
+
+    The walk offers to reschedule at each pfn that is a multiple of 1024; patch 4 turned the test
+    round, so that it offers at nearly every step.
+
+    Kernel: mm/memremap.c, ``memunmap_pages()``, ``for_each_device_pfn()`` and ``pfn_next()``, 5.10 to
+    5.17; include/linux/mm.h, ``put_page()``.
+
+    Returns
+    -------
+    int64
+        Pages whose count reached zero: each gives a reference of the pgmap back.
+    """
+    after_patch_4 = (vm.switches & Switch.P4) != 0
+    step = pfns_per_compound(vm, vmemmap_shift)
+    freed = 0
+    for i in range(first, end, step):
+        head = load(vm, i, 1, ev)
+        page = i
+        if head & _HEAD_BIT:
+            page = np.int64((head - _HEAD_BIT - vm.address) >> np.uint64(6))
+        if page_ref_sub_return(vm, page, Site.put_page_testzero, ev) == 0:
+            freed += 1
+        pfn = vm.start_pfn + i
+        if (pfn % (_RESCHED_PFNS * step) != 0) if after_patch_4 else (pfn % _RESCHED_PFNS == 0):
+            count(ev, Counter.COND_RESCHED)
+    return freed
+
+
+def drop_references(array: PageArray, pgmap: DevPagemap, range_id: int = 0, events: Events | None = None) -> int:
+    """The put_page() walk of memunmap_pages() over one range; see :func:`put_pages`.
+
+    Raises
+    ------
+    WorkbenchError
+        The tree's memunmap_pages() has no such walk (6.1 and later return the references in bulk).
+    """
+    if not array.kernel.tree.puts_pages_at_teardown:
+        raise WorkbenchError(
+            f"memunmap_pages() of {array.kernel.tree.base} drops the pgmap's references in bulk and puts no page. "
+            "Use a tree of 5.17 or before."
+        )
+    first, end = pfn_first(pgmap, range_id), pfn_end(pgmap, range_id)
+    return put_pages(
+        array.writable(first, end - first), first - array.start_pfn, end - array.start_pfn, pgmap.vmemmap_shift, events
+    )

@@ -1,0 +1,446 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The page array: the struct pages of a span of physical memory, byte for byte the kernel's vmemmap.
+
+* One owner: :class:`PageArray` holds the mapping; users get read-only views that keep it alive.
+* A section (128 MiB of memory, 32,768 struct pages, 2 MiB of array) has no memory until it is first
+  read or written.  Until then the init calls that would fill it describe it; the first use runs those
+  very calls on that section alone.
+* Which struct pages exist at all is known by subsection (2 MiB of memory), as in the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from workbench.abi import STRUCT_PAGE_BYTES, WORDS, Role
+from workbench.abi.constants import (
+    PAGEBLOCK_NR_PAGES,
+    PAGES_PER_SECTION,
+    PAGES_PER_SUBSECTION,
+    SUBSECTIONS_PER_SECTION,
+)
+from workbench.errors import WorkbenchError
+from workbench.mm import arena, page_alloc
+from workbench.mm.events import Events
+from workbench.mm.memmap import Memmap, memmap
+from workbench.series import Kernel
+from workbench.text import count, pfn_range, size
+
+_SECTION_BYTES = PAGES_PER_SECTION * STRUCT_PAGE_BYTES
+_BLOCKS_PER_WORD = 16
+_CHUNK_SECTIONS = 64
+"""Sections filled by one call into compiled code: some 10 ms, so that Ctrl-C is heard."""
+
+
+@dataclass(frozen=True)
+class InitCall:
+    """One call that initialises struct pages: what a described section is made of.
+
+    Attributes
+    ----------
+    start_pfn, end_pfn : int
+        First pfn, and the pfn after the last, of the call's range.
+    nid : int
+        Node.
+    pgmap : int or None
+        Kernel address of the dev_pagemap for ``memmap_init_zone_device()``; None for
+        ``memmap_init_range()``, which initialises an altmap's storage.
+    vmemmap_shift : int
+        Order of the compound pages asked for; trees without patch 4 ignore it.
+    altmap : bool
+        Whether the range has an altmap (then vmemmap pages are not shared).
+    """
+
+    start_pfn: int
+    end_pfn: int
+    nid: int = 0
+    pgmap: int | None = None
+    vmemmap_shift: int = 0
+    altmap: bool = False
+
+
+class PageArray:
+    """The struct pages of ``nr_pages`` page frames from ``start_pfn`` on.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        Layout and tree, see :func:`workbench.series.kernel`.
+    start_pfn, nr_pages : int
+        The span; rounded outwards to sections.  The span costs address space only.
+
+    Raises
+    ------
+    WorkbenchError
+        An empty or negative span, or more address space than the system grants.
+
+    Notes
+    -----
+    Row ``i`` is pfn ``start_pfn + i``; columns are the eight 64-bit words.  Nothing exists until
+    :meth:`add_pages`; what exists and was never initialised reads as zeroes.
+    """
+
+    def __init__(self, kernel: Kernel, start_pfn: int, nr_pages: int) -> None:
+        if nr_pages < 1 or start_pfn < 0:
+            raise WorkbenchError(f"a page array needs at least one page; got {nr_pages} from {start_pfn:#x}.")
+        self.kernel = kernel
+        self.start_pfn = start_pfn // PAGES_PER_SECTION * PAGES_PER_SECTION
+        self.nr_sections = -(-(start_pfn + nr_pages - self.start_pfn) // PAGES_PER_SECTION)
+        self.nr_pages = self.nr_sections * PAGES_PER_SECTION
+        root = arena.take(self.nr_sections * _SECTION_BYTES)
+        blocks = np.zeros(self.nr_pages // PAGEBLOCK_NR_PAGES // _BLOCKS_PER_WORD, np.uint64)
+        self._vm = memmap(kernel, root.reshape(self.nr_pages, WORDS), blocks, self.start_pfn)
+        self._subsections = np.zeros(self.nr_sections, np.uint64)
+        self._present = np.zeros(self.nr_sections, np.bool_)
+        self._calls: list[InitCall] = []
+        self._first_call = np.zeros(self.nr_sections, np.int64)
+
+    # which struct pages exist
+
+    @property
+    def end_pfn(self) -> int:
+        """The pfn after the last one of the span."""
+        return self.start_pfn + self.nr_pages
+
+    def add_pages(self, start_pfn: int, nr_pages: int) -> None:
+        """Let the struct pages of a range exist (zero until initialised).
+
+        Kernel: mm/memory_hotplug.c ``__add_pages()``, mm/sparse.c ``section_activate()``.
+
+        Raises
+        ------
+        WorkbenchError
+            EINVAL: not whole subsections; EEXIST: some exist already.  Nothing changes.
+        """
+        self._whole_subsections(start_pfn, nr_pages)
+        for section, bits in self._subsection_bits(start_pfn, nr_pages):
+            if int(self._subsections[section]) & bits:
+                raise WorkbenchError(
+                    f"struct pages exist already in {pfn_range(start_pfn, nr_pages)}. Remove them first.", errno=17
+                )
+        for section, bits in self._subsection_bits(start_pfn, nr_pages):
+            if self._subsections[section] == 0:
+                self._present[section] = False
+                self._first_call[section] = len(self._calls)
+            self._subsections[section] |= np.uint64(bits)
+        for lo, hi in self._present_rows(start_pfn, nr_pages):
+            self._vm.pages[lo:hi] = 0
+
+    def remove_pages(self, start_pfn: int, nr_pages: int) -> None:
+        """Take the struct pages of a range away.  Views of them are stale: their memory is used again.
+
+        Kernel: mm/memory_hotplug.c ``__remove_pages()``, mm/sparse.c ``section_deactivate()``.
+
+        Raises
+        ------
+        WorkbenchError
+            EINVAL: not whole subsections, or some do not exist.  Nothing changes.
+        """
+        self._whole_subsections(start_pfn, nr_pages)
+        self._require_existing(start_pfn, nr_pages)
+        for section, bits in self._subsection_bits(start_pfn, nr_pages):
+            rest = int(self._subsections[section]) & ~bits
+            if rest and not self._present[section]:
+                # What stays must not be described by a call that also describes what goes.
+                self._fill([section])
+            self._subsections[section] = np.uint64(rest)
+            self._present[section] &= rest != 0
+
+    def exists(self, start_pfn: int, nr_pages: int = 1) -> np.ndarray:
+        """Whether each struct page of a range exists.
+
+        Returns
+        -------
+        bool[nr_pages]
+            False also outside the span.
+        """
+        row = np.arange(start_pfn, start_pfn + nr_pages) - self.start_pfn
+        inside = (row >= 0) & (row < self.nr_pages)
+        return inside & self._subsection_exists()[np.where(inside, row, 0) // PAGES_PER_SUBSECTION]
+
+    def _subsection_exists(self) -> np.ndarray:
+        """bool[nr_sections * 64]: which subsections have struct pages."""
+        return np.unpackbits(self._subsections.view(np.uint8), bitorder="little").view(np.bool_)
+
+    # initialisation
+
+    def init(self, call: InitCall) -> int:
+        """Initialise struct pages as the kernel would; sections without memory are only described.
+
+        On kernels that initialise whole compounds the last one may run over the range's end (see
+        :func:`workbench.mm.page_alloc.memmap_init_zone_device`): pages of a neighbour are overwritten.
+        Where struct pages do not exist the kernel takes a page fault there and the process dies.
+
+        Returns
+        -------
+        int
+            Pages the kernel's log line reports.
+
+        Raises
+        ------
+        WorkbenchError
+            The pages of the range do not exist, or the kernel would fault; ``changed`` then says
+            what was initialised before that.
+        """
+        self._require_existing(call.start_pfn, call.end_pfn - call.start_pfn)
+        end = self._written_end(call)
+        fault = self._first_missing(call.start_pfn, end)
+        self._calls.append(call)
+        touched = range(self._section(call.start_pfn), self._section((fault or end) - 1) + 1)
+        for run in _runs([s for s in touched if self._present[s]], self._first_call):
+            self._run_calls(run, [call], fault)
+        if fault is not None:
+            self._fill([s for s in touched if not self._present[s]], stop_pfn=fault)
+            self._calls.pop()
+            raise WorkbenchError(
+                f"kernel page fault: the last compound page of pfn {call.start_pfn:#x}-{call.end_pfn - 1:#x} runs to "
+                f"pfn {end - 1:#x}, and no struct page exists at pfn {fault:#x}; the process that binds the device "
+                f"dies. Use a range of whole compounds of {count(1 << call.vmemmap_shift)} pages.",
+                changed=(f"struct pages initialised up to pfn {fault - 1:#x}",),
+            )
+        return call.end_pfn - call.start_pfn
+
+    def _written_end(self, call: InitCall) -> int:
+        """The pfn after the last struct page ``call`` stores to."""
+        if call.pgmap is None:
+            return call.end_pfn
+        step = page_alloc.pfns_per_compound(self._vm, call.vmemmap_shift)
+        unique = page_alloc.compound_nr_pages(self._vm, step, call.altmap)
+        last_head = call.start_pfn + (call.end_pfn - 1 - call.start_pfn) // step * step
+        return max(call.end_pfn, last_head + unique)
+
+    def traced(self, call: InitCall, events: Events) -> int:
+        """Run ``call`` now, with regular stores, telling ``events`` of each; for small ranges.
+
+        Returns
+        -------
+        int
+            Pages the kernel's log line reports.
+        """
+        nr_pages = self._written_end(call) - call.start_pfn
+        self._require_existing(call.start_pfn, nr_pages)
+        self.materialise(call.start_pfn, nr_pages)
+        return self._run(call, 0, self.nr_pages, events)
+
+    def materialise(self, start_pfn: int | None = None, nr_pages: int | None = None, threads: int = 1) -> None:
+        """Give the sections of a range their memory, by running the calls that describe them.
+
+        Parameters
+        ----------
+        start_pfn, nr_pages : int, optional
+            The range; default the whole span.
+        threads : int
+            Python threads that share the work; compiled code runs side by side.
+
+        Raises
+        ------
+        WorkbenchError
+            Not enough memory; nothing changes.
+        """
+        start_pfn = self.start_pfn if start_pfn is None else start_pfn
+        nr_pages = self.end_pfn - start_pfn if nr_pages is None else nr_pages
+        sections = range(self._section(start_pfn), self._section(start_pfn + nr_pages - 1) + 1)
+        self._fill([s for s in sections if not self._present[s]], threads)
+
+    def _fill(self, sections: list[int], threads: int = 1, stop_pfn: int | None = None) -> None:
+        if not sections:
+            return
+        arena.require(len(sections) * _SECTION_BYTES, f"filling {count(len(sections))} sections of struct pages")
+        chunks = list(_runs(sections, self._first_call))
+
+        def fill(chunk: range) -> None:
+            calls = self._calls[self._first_call[chunk.start] :]
+            self._zero_uninitialised(chunk, calls)
+            self._run_calls(chunk, calls, stop_pfn)
+            self._present[chunk.start : chunk.stop] = True
+
+        with tqdm(total=len(sections), unit="section", desc="filling struct pages", delay=2, leave=False) as bar:
+            if threads == 1:
+                for chunk in chunks:
+                    fill(chunk)
+                    bar.update(len(chunk))
+            else:
+                with ThreadPoolExecutor(threads) as pool:
+                    for chunk, _ in zip(chunks, pool.map(fill, chunks), strict=True):
+                        bar.update(len(chunk))
+
+    def _zero_uninitialised(self, chunk: range, calls: list[InitCall]) -> None:
+        """Zero the rows of ``chunk`` that none of ``calls`` writes: the memory may be recycled."""
+        lo, hi = chunk.start * PAGES_PER_SECTION, chunk.stop * PAGES_PER_SECTION
+        for call in sorted(calls, key=lambda call: call.start_pfn):
+            start, end = call.start_pfn - self.start_pfn, call.end_pfn - self.start_pfn
+            if start > lo:
+                self._vm.pages[lo : min(start, hi)] = 0
+            lo = max(lo, min(end, hi))
+        self._vm.pages[lo:hi] = 0
+
+    def _run_calls(self, run: range, calls: list[InitCall], stop_pfn: int | None) -> None:
+        """Run ``calls`` in order on the sections of ``run``, no further than ``stop_pfn``."""
+        stop = self.nr_pages if stop_pfn is None else stop_pfn - self.start_pfn
+        for call in calls:
+            self._run(call, run.start * PAGES_PER_SECTION, min(run.stop * PAGES_PER_SECTION, stop), None)
+
+    def _run(self, call: InitCall, lo: int, hi: int, events: Events | None) -> int:
+        zone, nid = np.uint64(self.kernel.abi.zone_device), np.uint64(call.nid)
+        start, end = call.start_pfn - self.start_pfn, call.end_pfn - self.start_pfn
+        if call.pgmap is None:
+            page_alloc.memmap_init_range(self._vm, start, end, zone, nid, lo, hi, events)
+            return 0
+        args = (self._vm, start, end, zone, nid, np.uint64(call.pgmap), call.vmemmap_shift, call.altmap, lo, hi)
+        if events is None:
+            return page_alloc.memmap_init_zone_device_nt(*args)
+        return page_alloc.memmap_init_zone_device(*args, events)
+
+    # reading
+
+    def view(self, start_pfn: int, nr_pages: int) -> np.ndarray:
+        """The struct pages of a range.
+
+        Returns
+        -------
+        uint64[nr_pages, 8]
+            Read-only, no copy; valid as long as it is referred to.
+
+        Raises
+        ------
+        WorkbenchError
+            Some do not exist, or there is not enough memory.
+        """
+        self._require_existing(start_pfn, nr_pages)
+        self.materialise(start_pfn, nr_pages)
+        rows = self._vm.pages[start_pfn - self.start_pfn : start_pfn - self.start_pfn + nr_pages]
+        rows.flags.writeable = False
+        return rows
+
+    def writable(self, start_pfn: int, nr_pages: int) -> Memmap:
+        """The array for a kernel that stores to a range: its sections have their memory.
+
+        For the functions of :mod:`workbench.mm`; everything else reads :meth:`view`.
+        """
+        self._require_existing(start_pfn, nr_pages)
+        self.materialise(start_pfn, nr_pages)
+        return self._vm
+
+    def words(self, pfn: int) -> list[int]:
+        """The eight words of one struct page."""
+        return self.view(pfn, 1)[0].tolist()
+
+    def role(self, pfn: int) -> Role:
+        """What the struct page of ``pfn`` is used as."""
+        return self.kernel.abi.role(self.words(pfn), pfn)
+
+    def decode(self, pfn: int) -> dict[str, int]:
+        """The members of one struct page by name."""
+        return self.kernel.abi.decode(self.words(pfn), pfn)
+
+    def explain(self, pfn: int) -> str:
+        """One struct page as text for people."""
+        return self.kernel.abi.explain(self.words(pfn), pfn)
+
+    def migratetype(self, pfn: int) -> int:
+        """The migratetype of the pageblock that holds ``pfn`` (1: MIGRATE_MOVABLE)."""
+        self.view(pfn, 1)
+        block = (pfn - self.start_pfn) // PAGEBLOCK_NR_PAGES
+        return int(self._vm.pageblock_flags[block // _BLOCKS_PER_WORD]) >> block % _BLOCKS_PER_WORD * 4 & 7
+
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes of the sections that have their memory."""
+        return int(self._present.sum()) * _SECTION_BYTES
+
+    @property
+    def existing_pages(self) -> int:
+        """How many struct pages exist."""
+        return int(np.bitwise_count(self._subsections).sum()) * PAGES_PER_SUBSECTION
+
+    def _facts(self) -> dict[str, str]:
+        return {
+            "kernel": repr(self.kernel),
+            "span": pfn_range(self.start_pfn, self.nr_pages),
+            "struct pages": f"{count(self.existing_pages)} ({size(self.existing_pages * STRUCT_PAGE_BYTES)})",
+            "held in memory": f"{size(self.resident_bytes)}; the rest is described",
+            "init calls": count(len(self._calls)),
+        }
+
+    def __repr__(self) -> str:
+        return "PageArray\n" + "\n".join(f"  {name}: {value}" for name, value in self._facts().items())
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><th>{escape(n)}</th><td>{escape(v)}</td></tr>" for n, v in self._facts().items())
+        return f"<table><caption>PageArray</caption>{rows}</table>"
+
+    # sections and subsections
+
+    def _section(self, pfn: int) -> int:
+        return (pfn - self.start_pfn) // PAGES_PER_SECTION
+
+    def _whole_subsections(self, start_pfn: int, nr_pages: int) -> None:
+        if nr_pages < 1 or start_pfn % PAGES_PER_SUBSECTION or nr_pages % PAGES_PER_SUBSECTION:
+            raise WorkbenchError(
+                f"struct pages come and go by subsections of {PAGES_PER_SUBSECTION} pages; got {nr_pages} pages, "
+                f"{pfn_range(start_pfn, nr_pages)}. Round the range to multiples of 2 MiB.",
+                errno=22,
+            )
+        if start_pfn < self.start_pfn or start_pfn + nr_pages > self.end_pfn:
+            raise WorkbenchError(
+                f"{pfn_range(start_pfn, nr_pages)} lies outside this array, {pfn_range(self.start_pfn, self.nr_pages)}. "
+                "Make it larger."
+            )
+
+    def _subsection_bits(self, start_pfn: int, nr_pages: int) -> Iterator[tuple[int, int]]:
+        """Section number and bits of its subsections, for each section of a range."""
+        first = (start_pfn - self.start_pfn) // PAGES_PER_SUBSECTION
+        last = first + nr_pages // PAGES_PER_SUBSECTION
+        while first < last:
+            section, low = divmod(first, SUBSECTIONS_PER_SECTION)
+            high = min(last - section * SUBSECTIONS_PER_SECTION, SUBSECTIONS_PER_SECTION)
+            yield section, (1 << high) - (1 << low)
+            first = (section + 1) * SUBSECTIONS_PER_SECTION
+
+    def _present_rows(self, start_pfn: int, nr_pages: int) -> Iterator[tuple[int, int]]:
+        """Row bounds of the parts of a range whose section has its memory."""
+        end = start_pfn + nr_pages
+        for section in range(self._section(start_pfn), self._section(end - 1) + 1):
+            if self._present[section]:
+                row = section * PAGES_PER_SECTION
+                yield max(row, start_pfn - self.start_pfn), min(row + PAGES_PER_SECTION, end - self.start_pfn)
+
+    def _first_missing(self, start_pfn: int, end_pfn: int) -> int | None:
+        """The first pfn of a range without a struct page, or None."""
+        if start_pfn < self.start_pfn:
+            return start_pfn
+        first = (start_pfn - self.start_pfn) // PAGES_PER_SUBSECTION
+        last = -(-(min(end_pfn, self.end_pfn) - self.start_pfn) // PAGES_PER_SUBSECTION)
+        missing = np.flatnonzero(~self._subsection_exists()[first:last])
+        if len(missing):
+            return max(start_pfn, self.start_pfn + (first + int(missing[0])) * PAGES_PER_SUBSECTION)
+        return self.end_pfn if end_pfn > self.end_pfn else None
+
+    def _require_existing(self, start_pfn: int, nr_pages: int) -> None:
+        missing = self._first_missing(start_pfn, start_pfn + nr_pages)
+        if nr_pages < 1 or missing is not None:
+            where = pfn_range(start_pfn, nr_pages)
+            raise WorkbenchError(
+                f"no struct page exists at pfn {missing or start_pfn:#x} of {where}. "
+                "Read inside a device, or add its pages."
+            )
+
+
+def _runs(sections: list[int], first_call: np.ndarray) -> Iterator[range]:
+    """Ascending section numbers as ranges of neighbours described by the same calls, none too long."""
+    start = 0
+    for at in range(1, len(sections) + 1):
+        if (
+            at == len(sections)
+            or sections[at] != sections[at - 1] + 1
+            or first_call[sections[at]] != first_call[sections[start]]
+            or at - start == _CHUNK_SECTIONS
+        ):
+            yield range(sections[start], sections[at - 1] + 1)
+            start = at
