@@ -5,7 +5,8 @@
 ``arena``, ``atomics``, ``nontemporal`` and ``_jit`` carry them.
 """
 
-from workbench.mm.memremap import DevPagemap, VmemAltmap
+from workbench.mm.memremap import DevPagemap
 from workbench.mm.page_array import InitCall, PageArray
+from workbench.mm.sparse_vmemmap import Altmap
 
-__all__ = ["DevPagemap", "InitCall", "PageArray", "VmemAltmap"]
+__all__ = ["Altmap", "DevPagemap", "InitCall", "PageArray"]

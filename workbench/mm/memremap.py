@@ -17,34 +17,11 @@ from workbench.mm.events import Counter, Events, Site, count
 from workbench.mm.memmap import load, page_ref_sub_return
 from workbench.mm.page_alloc import pfns_per_compound
 from workbench.mm.page_array import InitCall, PageArray
+from workbench.mm.sparse_vmemmap import Altmap, vmem_altmap_offset
 from workbench.series import Switch
 
 _HEAD_BIT = np.uint64(1)
 _RESCHED_PFNS = 1024
-
-
-@dataclass(frozen=True)
-class VmemAltmap:
-    """struct vmem_altmap: where in the device its own vmemmap lies; counts in pages.
-
-    Attributes
-    ----------
-    base_pfn : int
-        First pfn of the device's memory.
-    reserve : int
-        Pages at the base that hold no vmemmap (the info block).
-    free : int
-        Pages behind them that do.
-    """
-
-    base_pfn: int
-    reserve: int
-    free: int
-
-    @property
-    def offset(self) -> int:
-        """vmem_altmap_offset(): pages before the first usable one."""
-        return self.reserve + self.free
 
 
 @dataclass(frozen=True)
@@ -59,13 +36,13 @@ class DevPagemap:
         First pfn and number of pages of each range.
     vmemmap_shift : int
         Order of the compound pages, see :meth:`workbench.series.Tree.vmemmap_shift`.
-    altmap : VmemAltmap, optional
+    altmap : Altmap, optional
     """
 
     address: int
     ranges: tuple[tuple[int, int], ...]
     vmemmap_shift: int = 0
-    altmap: VmemAltmap | None = None
+    altmap: Altmap | None = None
 
 
 def pfn_first(pgmap: DevPagemap, range_id: int) -> int:
@@ -73,8 +50,8 @@ def pfn_first(pgmap: DevPagemap, range_id: int) -> int:
 
     Kernel: mm/memremap.c, ``pfn_first()``.
     """
-    start = pgmap.ranges[range_id][0]
-    return start + (pgmap.altmap.offset if pgmap.altmap and range_id == 0 else 0)
+    offset = vmem_altmap_offset(pgmap.altmap) if range_id == 0 else 0
+    return pgmap.ranges[range_id][0] + offset
 
 
 def pfn_end(pgmap: DevPagemap, range_id: int) -> int:
