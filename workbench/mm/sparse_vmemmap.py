@@ -236,7 +236,7 @@ def add_pages(pfn: int, nr_pages: int, altmap: Altmap | None = None) -> tuple[np
     where = text.pfn_range(pfn, nr_pages)
     if altmap and (altmap.base_pfn != pfn or vmem_altmap_offset(altmap) > nr_pages):
         raise WorkbenchError(
-            f"the altmap (base_pfn {text.pfn(altmap.base_pfn)}, {vmem_altmap_offset(altmap)} pages) must start "
+            f"the altmap ({vmem_altmap_offset(altmap)} pages from pfn {text.pfn(altmap.base_pfn)}) must start "
             f"with its range and lie inside it ({where}). Take base_pfn and free from the info block.",
             errno.EINVAL,
         )
@@ -452,9 +452,7 @@ class Populated:
         leaf_bytes = np.full(nr_vmemmap_pages, PAGE_SIZE, np.int64)
         phys_addr = np.full(nr_vmemmap_pages, -1, np.int64)
         next_block = self.altmap_pfn << PAGE_SHIFT
-        for start, end, how, size in zip(
-            ends - self._vmemmap_pages, ends, self.how, self._compound_pages, strict=True
-        ):
+        for start, end, how, size in zip(ends - self._vmemmap_pages, ends, self.how, self._compound_pages, strict=True):
             if how in (How.HUGEPAGES, How.EARLY):
                 leaf_bytes[start:end] = PMD_SIZE
             if how == How.HUGEPAGES and self.altmap:
