@@ -107,14 +107,6 @@ class Checkout:
         status = self._git("status", "--porcelain", "--untracked-files=no")
         return head.strip(), None if status is None else bool(status.strip())
 
-    def is_committed(self, path: Path) -> bool | None:
-        """Whether git holds ``path`` exactly as it is on disk; None outside git."""
-        if self.commit()[0] is None:
-            return None
-        name = self.relative(path)
-        tracked = self._git("ls-files", "--error-unmatch", "--", name) is not None
-        return tracked and self._git("diff", "--quiet", "HEAD", "--", name) is not None
-
     def _git(self, *arguments: str) -> str | None:
         try:
             done = subprocess.run(["git", "-C", str(self.root), *arguments], capture_output=True, text=True)

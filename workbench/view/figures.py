@@ -171,7 +171,7 @@ def draw(figure: PaperFigure, checkout: Checkout) -> tuple[go.Figure, Inputs]:
         if series.kind == "measured" and not (series.source.startswith(BENCH) and series.source in names):
             raise WorkbenchError(
                 f"figure {figure.id}: the measured series {series.name!r} comes from {series.source!r}. "
-                f"Measured values are drawn only from a Dataset below {BENCH} that is among the figure's files; run make bench for one."
+                f"Measured values are drawn only from a Dataset below {BENCH} that is among its files: run make bench."
             )
     fig.update_layout(
         template="devmap", width=figure.width_px, height=figure.height_px, title={"text": figure.title}, autosize=False

@@ -13,7 +13,8 @@ One meaning for each channel, everywhere:
 
 The hues are those of Okabe and Ito, which people with any common colour vision can tell apart; the
 light ones carry a dark outline.  The templates ``devmap`` and ``devmap-dark`` are registered with
-plotly when this module is imported; ``install()`` makes one of them the default::
+plotly when this module is imported; ``install()`` makes one of them the default.  Their top margin holds a
+title and a legend; a figure with a subtitle as well sets ``margin_t=104``::
 
     from workbench.view import palette
     palette.install()                      # notebooks: first cell
@@ -269,7 +270,7 @@ def _template(ink: str, paper: str, plot: str, grid: str, colorway: list[str]) -
                 "yanchor": "bottom",
                 "title": {"text": ""},
             },
-            "margin": {"l": 72, "r": 24, "t": 104, "b": 56},
+            "margin": {"l": 72, "r": 24, "t": 88, "b": 56},
             "paper_bgcolor": paper,
             "plot_bgcolor": plot,
             "xaxis": axis,

@@ -68,7 +68,8 @@ def struct_page_cost(checkout: Checkout) -> tuple[go.Figure, Inputs]:
     )
     share = STRUCT_PAGE_BYTES / PAGE_SIZE
     fig.update_layout(
-        title_subtitle_text=f"{STRUCT_PAGE_BYTES} B for each page of {PAGE_SIZE} B, {share:.4%} at every size"
+        title_subtitle_text=f"{STRUCT_PAGE_BYTES} B for each page of {PAGE_SIZE} B, {share:.4%} at every size",
+        margin_t=104,
     )
     fig.update_xaxes(
         type="log",
