@@ -511,6 +511,20 @@ def test_counts_equal_what_happens(name, start, nr, shift, reserve_and_free, wit
     assert all(refcount(page) == 1 and page[1] == PGMAP for page in written if not page[1] & 1)
 
 
+@pytest.mark.parametrize("start", [0, 64, 256, 384, 448])
+@pytest.mark.parametrize("shift", [8, 9])
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_pageblocks_of_deduplicated_compounds(start, shift, steps):
+    """A pageblock that begins in the part of a compound that is not initialised gets no migratetype."""
+    pageblocks = []
+    nr = steps << shift
+    mem = naive.populate({}, start, nr)
+    naive.memmap_init_zone_device(mem, LAYOUTS["6.1"], start, nr, 0, PGMAP, shift, dedup=True, pageblocks=pageblocks)
+    assert pageblocks == [pfn for pfn in range(start, start + nr) if pfn % 512 == 0 and mem[pfn][6]]
+    counts = naive.expected_counts(nr, shift, start, dedup=True)
+    assert counts["migratetype_writes"] == len(pageblocks)
+
+
 @given(
     shift=st.integers(0, 8),
     steps=st.integers(1, 6),
@@ -597,11 +611,11 @@ PAGE_RUNS = [run for run in RUNS if KINDS[run.name]["kind"] == "pages"]
 nothing_recorded = pytest.mark.skipif(not RUNS, reason=f"no recorded run in {CAPTURES}")
 
 #: Actions that leave a freshly initialised device's struct pages as they are.
-INERT = set(
-    """boot init_labels create_namespace create_device delete_device destroy_device region_create read_seed
-    set_size set_align add_range resize_device bind unbind open mmap observe wait refused_in_user_space
-    """.split()
-)
+INERT = {
+    "boot", "init_labels", "create_namespace", "create_device", "delete_device", "destroy_device",
+    "region_create", "read_seed", "set_size", "set_align", "add_range", "resize_device", "bind", "unbind",
+    "open", "mmap", "observe", "wait", "refused_in_user_space",
+}  # fmt: skip
 
 
 def is_fresh(state):
