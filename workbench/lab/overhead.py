@@ -97,7 +97,7 @@ class Overhead:
 
     @property
     def heads(self) -> int:
-        """Pages that stand for their compound, or all pages without compounds; the last compound may run over the end."""
+        """Heads of compounds, or all pages where there are none; the last compound may run over the end."""
         return -(-self.pages_initialised // pgmap_vmemmap_nr(self.vmemmap_shift))
 
     @property

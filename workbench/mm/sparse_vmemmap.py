@@ -366,6 +366,12 @@ class Sharing:
     phys_addr: np.ndarray
 
 
+def _distinct(values: np.ndarray) -> int:
+    """How many different values there are; sorts, which is fast for what is nearly sorted."""
+    ordered = np.sort(values)
+    return int(np.count_nonzero(ordered[1:] != ordered[:-1])) + bool(values.size)
+
+
 @dataclass(frozen=True)
 class Populated:
     """The struct pages of a device as they were mapped, chunk by chunk.
@@ -431,8 +437,8 @@ class Populated:
             distinct_4k=distinct_4k,
             max_share=max_share,
             altmap_bytes=pmds * PMD_SIZE if self.altmap else 0,
-            pte_tables=np.unique(self.start_pfn[by_pte] // PAGES_PER_SECTION).size,
-            pmd_tables=np.unique(self.start_pfn[by_pte | huge] // PFNS_PER_PMD_TABLE).size,
+            pte_tables=_distinct(self.start_pfn[by_pte] // PAGES_PER_SECTION),
+            pmd_tables=_distinct(self.start_pfn[by_pte | huge] // PFNS_PER_PMD_TABLE),
         )
 
     def sharing(self) -> Sharing:
