@@ -318,6 +318,12 @@ class PageArray:
         rows.flags.writeable = False
         return rows
 
+    def rows(self, pfns: np.ndarray) -> np.ndarray:
+        """A copy of the struct pages of ascending ``pfns`` (int64[n]), as uint64[n, 8]; see :meth:`view`."""
+        breaks = np.flatnonzero(np.diff(pfns) != 1) + 1
+        runs = [self.view(int(run[0]), len(run)) for run in np.split(pfns, breaks)]
+        return np.concatenate(runs)
+
     def writable(self, start_pfn: int, nr_pages: int) -> Memmap:
         """The array for a kernel that stores to a range: its sections have their memory.
 
@@ -389,8 +395,8 @@ class PageArray:
             )
         if start_pfn < self.start_pfn or start_pfn + nr_pages > self.end_pfn:
             raise WorkbenchError(
-                f"{pfn_range(start_pfn, nr_pages)} lies outside this array, {pfn_range(self.start_pfn, self.nr_pages)}. "
-                "Make it larger."
+                f"{pfn_range(start_pfn, nr_pages)} is not in this array of {pfn_range(self.start_pfn, self.nr_pages)}; "
+                "make that larger."
             )
 
     def _subsection_bits(self, start_pfn: int, nr_pages: int) -> Iterator[tuple[int, int]]:

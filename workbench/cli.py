@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command ``workbench``: each verb parses its words and calls the part that does the work."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workbench import __version__
+from workbench.errors import WorkbenchError
+
+app = typer.Typer(
+    name="workbench",
+    help="Compound pages in devmap: replay real kernels, count metadata, draw figures, measure.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+captures_app = typer.Typer(help="Runs recorded from real kernels.", no_args_is_help=True)
+app.add_typer(captures_app, name="captures")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line; a refusal is one message and exit status 2, Ctrl-C is 130 and no traceback."""
+    try:
+        app()
+    except WorkbenchError as refusal:
+        typer.echo(f"workbench: {refusal}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("workbench: interrupted; what was finished is kept.", err=True)
+        sys.exit(_INTERRUPTED)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@captures_app.command()
+def verify(
+    paths: Annotated[list[Path], typer.Argument(help="Folders of recorded runs, or folders that hold such.")],
+    as_json: Json = False,
+) -> None:
+    """Replay recorded runs on the engine and compare every struct page byte for byte.
+
+    Exit status 0 only if nothing differs, nothing is out of the engine's reach yet and nothing was
+    assumed; 1 otherwise; 2 where a capture is refused.
+    """
+    from tqdm import tqdm
+
+    from workbench.lab import captures
+
+    reports = []
+    for folder in tqdm(captures.find(paths), desc="replaying", unit="run", delay=2, leave=False):
+        reports.append(captures.verify(captures.read(folder)))
+    if as_json:
+        typer.echo(json.dumps(captures.as_json(reports), indent=1))
+    else:
+        for line in captures.as_text(reports):
+            typer.echo(line)
+    raise typer.Exit(0 if all(report.passed for report in reports) else 1)
+
+
+@app.command()
+def overhead(
+    size: Annotated[str, typer.Option(help="Size of the namespace: 16G, 1T, ...")] = "16G",
+    align: Annotated[str, typer.Option(help="Align of the device: 4K, 2M or 1G.")] = "2M",
+    map: Annotated[str, typer.Option(help="Where struct pages live: mem (DRAM) or dev (the namespace).")] = "mem",
+    kernel: Annotated[str, typer.Option(help="Kernel: 5.10, 5.16+11, 5.17, 6.1, ...")] = "6.1",
+    start: Annotated[str | None, typer.Option(help="Physical address of the namespace.")] = None,
+    check: Annotated[Path | None, typer.Option(help="Compare with every row of a recorded overhead.json.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What the struct pages of a device cost, before the series, after it and with vmemmap deduplication.
+
+    With --check the exit status is 1 if a recorded row differs.
+    """
+    from workbench.lab import overhead as cost
+    from workbench.lab import overhead_check
+    from workbench.lab.difference import read_json
+    from workbench.nvdimm import Namespace
+    from workbench.text import parse_size
+
+    at = cost.NAMESPACE_START if start is None else parse_size(start)
+    if check is not None:
+        rows = overhead_check.check(read_json(check), at)
+        _print(overhead_check.check_json(rows) if as_json else overhead_check.check_lines(rows))
+        raise typer.Exit(1 if any(found for _, found in rows) else 0)
+    costs = cost.side_by_side(Namespace(at, parse_size(size), parse_size(align), map), kernel)
+    _print(cost.report_json(costs) if as_json else cost.report_lines(costs, kernel))
+
+
+@app.command()
+def figures(
+    check: Annotated[bool, typer.Option("--check", help="Compare with the committed figures.")] = False,
+    update: Annotated[bool, typer.Option("--update", help="Replace the committed figures.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="Only this figure or notebook; may be repeated.")] = None,
+) -> None:
+    """Run the notebooks, draw the paper figures, write the pages; what is up to date is left alone.
+
+    With --check: exit status 1 if a figure differs from the committed one, 3 if it could not be compared.
+    """
+    from workbench.view.build import build_figures
+
+    raise typer.Exit(build_figures(check=check, update=update, only=only or (), echo=typer.echo))
+
+
+def _print(report: object) -> None:
+    """JSON of an object, or a list of lines as they are."""
+    for line in report if isinstance(report, list) else [json.dumps(report, indent=1)]:
+        typer.echo(line)

@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Recorded runs of real kernels, replayed on the engine and compared byte for byte.
+
+``reading`` takes a run from disk and refuses what is malformed; ``kernels`` finds the layout and tree
+of the kernel that ran; ``replay`` does the recorded actions; ``compare`` holds the page array against
+the recorded struct pages; ``verify`` does it all and reports.
+"""
+
+from workbench.lab.captures.reading import Capture, find, read
+from workbench.lab.captures.report import as_json, as_text
+from workbench.lab.captures.verify import CaptureReport, verify
+
+__all__ = ["Capture", "CaptureReport", "as_json", "as_text", "find", "read", "verify"]

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What verifying captures gave, as lines for people and as JSON for programs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from workbench.lab.captures.verify import CaptureReport, StateReport
+from workbench.text import count
+
+NOT_COMPARED = (
+    "milliseconds in log lines",
+    "nr_foll_pin_*",
+    "page-table frames",
+    "user addresses beyond their residue",
+    "memory_kB",
+)
+"""What a replay never compares; everything else that is recorded is."""
+
+
+def as_json(reports: Iterable[CaptureReport]) -> dict[str, Any]:
+    """The reports in the form ``{"captures": [{"name", "states": [...], "cases": [...]}]}``."""
+    return {
+        "captures": [
+            {
+                "name": report.name,
+                "states": [_state_json(state) for state in report.states],
+                "cases": [
+                    {"name": c.name, "group": c.group, "status": c.status, "recorded": c.recorded, "got": c.got}
+                    for c in report.cases
+                ],
+            }
+            for report in reports
+        ],
+        "not_compared": list(NOT_COMPARED),
+    }
+
+
+def _state_json(state: StateReport) -> dict[str, Any]:
+    return {
+        "name": state.name,
+        "status": state.status,
+        "pages": state.pages.pages,
+        "pages_left_out": state.pages.pages_left_out,
+        "bytes_compared": state.pages.bytes_compared,
+        "bytes_different": state.pages.bytes_different,
+        "results": state.results.compared,
+        "results_different": state.results.different,
+        "results_assumed": state.results.assumed,
+        **({"first_difference": state.first} if state.first else {}),
+    }
+
+
+def as_text(reports: Iterable[CaptureReport]) -> Iterator[str]:
+    """The reports for people: see :func:`as_lines`; at the end what is never compared."""
+    for report in reports:
+        yield from as_lines(report)
+    yield f"Not compared: {'; '.join(NOT_COMPARED)}."
+
+
+def as_lines(report: CaptureReport) -> Iterator[str]:
+    """One line a state, a second one where it differs; cases by group and status."""
+    yield f"{report.name}: kernel {report.kernel.name}"
+    for state in report.states:
+        p, r = state.pages, state.results
+        line = f"  {state.status:<15}{state.name:<44}"
+        if p.pages or p.pages_left_out:
+            line += f" {count(p.pages):>7} pages, {count(p.pages_left_out)} left out,"
+            line += f" {count(p.bytes_different)} bytes differ;"
+        line += f" results {r.compared} compared, {r.different} differ, {r.assumed} assumed"
+        yield line
+        if state.first:
+            yield f"    {state.first}"
+    for (group, status), number in sorted(Counter((c.group, c.status) for c in report.cases).items()):
+        yield f"  {status:<15}{count(number)} cases of group {group}"
