@@ -267,6 +267,10 @@ def test_refused_shapes():
         populate([(PFN, SECTION), (PFN + SECTION, SECTION)], altmap=Altmap(PFN, 2, 1024))
     with pytest.raises(WorkbenchError, match="vmemmap_shift"):
         populate([(PFN, SECTION)], vmemmap_shift=10)
+    with pytest.raises(WorkbenchError, match="128 TiB"):
+        populate([(0, 1 << 60)])
+    with pytest.raises(WorkbenchError, match="physical address"):
+        populate([(1 << 40, SECTION)])
 
 
 @given(small_range(PFN))

@@ -121,6 +121,13 @@ def test_data_lies_aligned_inside_the_namespace(namespace):
     assert nd_pfn.start_pfn + nd_pfn.nr_pages == nd_pfn.end_pfn
 
 
+@pytest.mark.parametrize(("pages", "dataoff"), [(32768 - 126, 2 * MIB), (32768 - 125, 4 * MIB)])
+def test_struct_pages_are_counted_for_what_follows_the_info_block(pages, dataoff):
+    """8 KiB and 64 bytes for each page behind them: 126 pages short of 128 MiB that is 2 MiB exactly."""
+    nd_pfn = nvdimm_setup_pfn(Namespace(4 * GIB, pages * 4096, 2 * MIB, "dev"))
+    assert nd_pfn.dataoff == dataoff
+
+
 @given(namespaces)
 def test_the_next_smaller_dataoff_would_not_do(namespace):
     """The kernel takes the first aligned place behind info block and 64 bytes for each page."""

@@ -48,6 +48,15 @@ PFNS_PER_PMD_TABLE = PUD_SIZE // STRUCT_PAGE_BYTES
 """Pfns whose struct pages one table of PMD entries maps (1 GiB of vmemmap): 64 GiB of memory."""
 
 
+MAX_PHYSMEM_BITS = 52
+"""Bits of a physical address, with five page-table levels (arch/x86/include/asm/sparsemem.h); 46 with four."""
+
+MAX_PFN = 1 << (MAX_PHYSMEM_BITS - PAGE_SHIFT)
+
+MAX_DEVICE_PAGES = (128 << 40) >> PAGE_SHIFT
+"""Pages of the largest device described here: 128 TiB, a million sections.  The workbench's limit."""
+
+
 class How(IntEnum):
     """How the struct pages of a chunk came to be mapped."""
 
@@ -226,8 +235,8 @@ def add_pages(pfn: int, nr_pages: int, altmap: Altmap | None = None) -> tuple[np
     Raises
     ------
     WorkbenchError
-        EINVAL: the range is empty or not made of whole subsections, or the altmap does not start
-        where the range does or is larger than it.
+        EINVAL: the range is empty, not made of whole subsections or ends above all physical
+        addresses, or the altmap does not start where the range does or is larger than it.
 
     Kernel
     ------
@@ -247,6 +256,11 @@ def add_pages(pfn: int, nr_pages: int, altmap: Altmap | None = None) -> tuple[np
             errno.EINVAL,
         )
     end = pfn + nr_pages
+    if end > MAX_PFN:
+        raise WorkbenchError(
+            f"{where} ends above the {MAX_PHYSMEM_BITS} bits of physical address x86-64 has at most. Start it lower.",
+            errno.EINVAL,
+        )
     next_section = (pfn // PAGES_PER_SECTION + 1) * PAGES_PER_SECTION
     boundaries = np.arange(next_section, end, PAGES_PER_SECTION, dtype=np.int64)
     start_pfn = np.concatenate((np.array([pfn], np.int64), boundaries))
@@ -514,7 +528,8 @@ def populate(
     ------
     WorkbenchError
         EINVAL: no range, a range that is not made of whole subsections, an altmap with several
-        ranges or out of place.  ENOMEM: the altmap is too small.
+        ranges or out of place.  ENOMEM: the altmap is too small.  Without errno: another shift, or
+        more than 128 TiB.
 
     Notes
     -----
@@ -530,6 +545,12 @@ def populate(
         raise WorkbenchError(
             f"a pgmap has at least one range, and with an altmap exactly one; got {len(ranges)}.",
             errno.EINVAL,
+        )
+    device_pages = sum(nr_pages for _, nr_pages in ranges)
+    if device_pages > MAX_DEVICE_PAGES:
+        raise WorkbenchError(
+            f"devices are counted up to {text.size(MAX_DEVICE_PAGES * PAGE_SIZE)}; got "
+            f"{text.size(device_pages * PAGE_SIZE)}. Ask for a part of it: the cost is proportional."
         )
     chunks = []
     for pfn, nr_pages in ranges:
