@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from workbench import text
 from workbench.errors import WorkbenchError
+
+_JSON_LIMIT = 64 << 20
 
 
 class Difference(NamedTuple):
@@ -58,9 +61,14 @@ def read_json(path: Path | str) -> Any:
     Raises
     ------
     WorkbenchError
-        The file cannot be read or is not JSON.
+        The file cannot be read, is larger than 64 MiB or is not JSON.
     """
     try:
+        nbytes = Path(path).stat().st_size
+        if nbytes > _JSON_LIMIT:
+            raise WorkbenchError(
+                f"{path} has {text.size(nbytes)}; a recorded file has at most {text.size(_JSON_LIMIT)}. Name another."
+            )
         return json.loads(Path(path).read_bytes())
     except OSError as error:
         raise WorkbenchError(f"cannot read {path}: {error.strerror}. Name an existing file.") from error
