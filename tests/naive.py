@@ -17,7 +17,7 @@ only.
 Words: 0 flags; 1 pgmap, lru.next or compound_head; 2 zone_device_data, lru.prev or order data; 3 mapping;
 4 index; 5 private; 6 _mapcount (low half) and _refcount (high half); 7 memcg_data.
 
-The order of the eight zeroing stores among themselves is not fixed by the specification; ascending here.
+The eight zeroing stores go from the last word to the first, as in mm_zero_struct_page() of 4.19 and later.
 
 >>> mem = populate({}, 0x100000, 512)
 >>> memmap_init_zone_device(mem, LAYOUTS["5.17"], 0x100000, 512, 0, 0xffff888100a01000, 9)
@@ -182,7 +182,7 @@ def _store(mem, pfn, word, value, writes, low_bit=0, bits=64):
 
 def init_single_page(mem, L, pfn, zone, nid, writes=None):
     """__init_single_page: a page of its own, one reference, not mapped, list head empty."""
-    for word in range(8):
+    for word in reversed(range(8)):
         _store(mem, pfn, word, 0, writes)
     _store(mem, pfn, 0, nid << L.node_shift | zone << L.zone_shift, writes)
     _store(mem, pfn, 6, 1, writes, low_bit=32, bits=32)
@@ -345,7 +345,7 @@ def memmap_init_zone_device(
     return end - start
 
 
-def memmap_init_range_altmap(mem, L, altmap, nid, writes=None):
+def memmap_init_range_altmap(mem, L, altmap, nid, writes=None, pageblocks=None):
     """ZONE_DEVICE part of memmap_init_range: the pages that store the device's own vmemmap.
 
     They are reserved and have no pagemap; the reserve in front of them is not written at all.  Without altmap
@@ -357,6 +357,8 @@ def memmap_init_range_altmap(mem, L, altmap, nid, writes=None):
     for pfn in range(base_pfn + reserve, base_pfn + reserve + free):
         init_single_page(mem, L, pfn, L.zone_device, nid, writes)
         _store(mem, pfn, 0, _load(mem, pfn, 0) | L.bit("reserved"), writes)
+        if pfn % PAGEBLOCK_NR_PAGES == 0 and pageblocks is not None:
+            pageblocks.append(pfn)
 
 
 # -- counts ------------------------------------------------------------------------------------------------

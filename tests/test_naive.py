@@ -144,7 +144,7 @@ def test_stores_of_a_single_page():
     own = HEAD_ADDRESS + 8
     node_and_zone = 1 << 54 | 2 << 51
     assert writes == [
-        *((PFN, word, ones, 0) for word in range(8)),
+        *((PFN, word, ones, 0) for word in reversed(range(8))),
         (PFN, 0, 0, node_and_zone),
         (PFN, 6, 0, 0x100000000),
         (PFN, 6, 0x100000000, 0x1FFFFFFFF),

@@ -42,7 +42,7 @@ def __init_single_page(vm, i, zone, nid, ev):
     Kernel: mm/page_alloc.c, ``__init_single_page()``, 5.10 to 6.12.
     Cost: 14 stores to one cache line.
     """
-    for word in range(8):
+    for word in range(7, -1, -1):
         store(vm, i, word, _ZERO, Site.mm_zero_struct_page, ev)
     store(vm, i, 0, (zone << vm.zone_shift) | (nid << vm.node_shift), Site.set_page_links, ev)
     store_bits(vm, i, 6, HIGH_HALF, _ONE << REFCOUNT_SHIFT, Site.init_page_count, ev)
