@@ -127,7 +127,7 @@ def test_five_level_vmemmap_base():
 # -- stores in order ---------------------------------------------------------------------------------------
 
 #: Words of the stores of init_single_page with a last_cpupid field, then of init_zone_device_page.
-SINGLE = [0, 1, 2, 3, 4, 5, 6, 7, 0, 6, 6, 0, 1, 2]
+SINGLE = [7, 6, 5, 4, 3, 2, 1, 0, 0, 6, 6, 0, 1, 2]
 DEVICE = [*SINGLE, 0, 1, 2]
 
 
@@ -171,7 +171,7 @@ def test_stores_of_a_device_page():
 def test_no_last_cpupid_no_store():
     writes = []
     naive.init_single_page(naive.populate({}, PFN, 1), LAYOUTS["6.1-nodedup"], PFN, 2, 0, writes)
-    assert [word for _, word, _, _ in writes] == [0, 1, 2, 3, 4, 5, 6, 7, 0, 6, 6, 1, 2]
+    assert [word for _, word, _, _ in writes] == [7, 6, 5, 4, 3, 2, 1, 0, 0, 6, 6, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -341,7 +341,7 @@ def test_the_last_compound_overruns_the_range():
     assert mem[PFN + 7][1] == L.address(PFN + 4) + 1
     with pytest.raises(naive.VmemmapFault) as caught:
         naive.memmap_init_zone_device(naive.populate({}, PFN, 6), L, PFN, 6, 0, PGMAP, 2)
-    assert (caught.value.pfn, caught.value.word) == (PFN + 6, 0)
+    assert (caught.value.pfn, caught.value.word) == (PFN + 6, 7)
 
 
 def test_heads_follow_the_start_of_the_range_not_the_physical_boundary():

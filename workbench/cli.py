@@ -78,24 +78,23 @@ def overhead(
     map: Annotated[str, typer.Option(help="Where struct pages live: mem (DRAM) or dev (the namespace).")] = "mem",
     kernel: Annotated[str, typer.Option(help="Kernel: 5.10, 5.16+11, 5.17, 6.1, ...")] = "6.1",
     start: Annotated[str | None, typer.Option(help="Physical address of the namespace.")] = None,
-    check: Annotated[Path | None, typer.Option(help="Compare with every row of a recorded overhead.json.")] = None,
+    check: Annotated[Path | None, typer.Option(help="Compare with a recorded overhead.json, a recorded run, or a folder of runs.")] = None,
     as_json: Json = False,
 ) -> None:
     """What the struct pages of a device cost, before the series, after it and with vmemmap deduplication.
 
-    With --check the exit status is 1 if a recorded row differs.
+    With --check the exit status is 1 if a recorded cost, backing or sharing differs.
     """
+    from workbench.lab import metadata_check
     from workbench.lab import overhead as cost
-    from workbench.lab import overhead_check
-    from workbench.lab.difference import read_json
     from workbench.nvdimm import Namespace
     from workbench.text import parse_size
 
     at = cost.NAMESPACE_START if start is None else parse_size(start)
     if check is not None:
-        rows = overhead_check.check(read_json(check), at)
-        _print(overhead_check.check_json(rows) if as_json else overhead_check.check_lines(rows))
-        raise typer.Exit(1 if any(found for _, found in rows) else 0)
+        checked = metadata_check.check_path(check, at)
+        _print(checked.json if as_json else checked.lines)
+        raise typer.Exit(1 if checked.differs else 0)
     costs = cost.side_by_side(Namespace(at, parse_size(size), parse_size(align), map), kernel)
     _print(cost.report_json(costs) if as_json else cost.report_lines(costs, kernel))
 
