@@ -45,7 +45,9 @@ def export_samples(folder: Path, names: tuple[str, ...]) -> None:
     with Exporter() as exporter:
         for name in names:
             digest = hashlib.sha256(name.encode()).hexdigest()
-            for file, content in exporter.files(name, sample(name), 640, 400, name, f"Drawing of {name}", digest).items():
+            for file, content in exporter.files(
+                name, sample(name), 640, 400, name, f"Drawing of {name}", digest
+            ).items():
                 (folder / file).write_bytes(content)
 
 
@@ -60,7 +62,7 @@ def export_forever(folder: Path) -> None:
     while True:
         for path in (folder / "out" / "figures").glob("*.svg"):
             path.unlink()
-        build_figures(checkout=Checkout(folder), echo=say, progress=False)
+        build_figures(checkout=Checkout(folder), only=["struct-page-cost"], echo=say, progress=False)
 
 
 def paper(**changes: object) -> PaperFigure:

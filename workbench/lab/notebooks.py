@@ -52,7 +52,7 @@ def read(path: Path) -> NotebookNode:
     try:
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook)
-    except (OSError, ValueError, nbformat.ValidationError, nbformat.reader.NotJSONError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, nbformat.ValidationError) as error:
         raise WorkbenchError(f"{path} is no notebook: {error}. Open it in JupyterLab, or take it from git.") from error
     for cell in code_cells(notebook):
         cell.outputs = []

@@ -370,13 +370,8 @@ def _compare(figure: PaperFigure, files: dict[str, bytes], committed: Path) -> t
 
 def _changes(record: dict[str, Any], now: dict[str, Any]) -> str:
     """What the two sidecars disagree about, as a hint."""
-    told = [
-        f"{name} {record['versions'][name]} -> {now['versions'][name]}"
-        for name in ("python", "numpy", "plotly", "kaleido", "browser")
-        if record["versions"][name] != now["versions"][name]
-    ]
     before, after = ({row["path"]: row["sha256"] for row in side["inputs"]["files"]} for side in (record, now))
-    told += [path for path in sorted(before.keys() | after.keys()) if before.get(path) != after.get(path)]
+    told = [path for path in sorted(before.keys() | after.keys()) if before.get(path) != after.get(path)]
     told += [
         f"its {name}"
         for name in ("title", "caption", "alt", "width_px", "height_px", "series")
@@ -384,6 +379,11 @@ def _changes(record: dict[str, Any], now: dict[str, Any]) -> str:
     ]
     if record["inputs"]["parameters"] != now["inputs"]["parameters"]:
         told.append("its parameters")
+    told += [
+        f"{name} {record['versions'][name]} -> {now['versions'][name]}"
+        for name in ("python", "numpy", "plotly", "kaleido", "browser")
+        if record["versions"][name] != now["versions"][name]
+    ]
     if not told and record["inputs"]["sources"] != now["inputs"]["sources"]:
         told.append("the sources of the package")
     return ", ".join(told) or "nothing that a sidecar names"
