@@ -9,7 +9,16 @@ from functools import cached_property
 
 from workbench.abi import constants
 from workbench.abi.config import BITS_PER_LONG, DISTRIBUTION, BitField, Config, flags_layout
-from workbench.abi.layout import FIELDS, HEAD_IN_LRU_VIEW, RELEASES, STRUCT_PAGE_BYTES, WORDS, Field, Role
+from workbench.abi.layout import (
+    FIELDS,
+    HEAD_IN_LRU_VIEW,
+    ORDER_IN_FLAGS,
+    RELEASES,
+    STRUCT_PAGE_BYTES,
+    WORDS,
+    Field,
+    Role,
+)
 from workbench.abi.pageflags import ALIASES, page_flags
 from workbench.errors import WorkbenchError
 from workbench.text import word as word_text
@@ -79,8 +88,17 @@ class Abi:
         return self.config.zones.index(name)
 
     def bits(self, name: str) -> BitField:
-        """The bit field ``name`` (``NODE``, ``ZONE``, ``LAST_CPUPID``, ``LRU_GEN``, ``LRU_REFS``) of word 0."""
-        return next(f for f in self.flags_fields if f.name == name)
+        """The bit field ``name`` (``NODE``, ``ZONE``, ``LAST_CPUPID``, ``LRU_GEN``, ``LRU_REFS``) of word 0.
+
+        Raises
+        ------
+        WorkbenchError
+            No such field; one that the configuration leaves out is there with width 0.
+        """
+        fields = {field.name: field for field in self.flags_fields}
+        if name not in fields:
+            raise WorkbenchError(f"the flags word has no field {name!r}. It has {', '.join(fields)}.")
+        return fields[name]
 
     def bit(self, flag: str) -> int:
         """The bit number of a page flag or one of its second names.
@@ -217,6 +235,7 @@ class Abi:
             value = field.get(words)
             shown = word_text(value) if field.pointer or field.name == "flags" else str(value)
             if field.name == "flags":
-                shown += f"  ({' '.join(self.flag_names(value)) or 'no flags'})"
+                order_bits = ORDER_IN_FLAGS if self.release == "6.12" and role is Role.FIRST_TAIL else 0
+                shown += f"  ({' '.join(self.flag_names(value & ~order_bits)) or 'no flags'})"
             lines.append(f"  +{field.offset:<2} {field.name:<22} {shown}")
         return "\n".join(lines)

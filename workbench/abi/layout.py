@@ -204,6 +204,9 @@ FIELDS: dict[str, dict[Role, tuple[Field, ...]]] = {release: _roles(release) for
 HEAD_IN_LRU_VIEW = _rows(_FLAGS + _LRU + _MAPPING_INDEX_PRIVATE + _COUNTS)[1:3]
 """Words 1 and 2 of a head that is not in ZONE_DEVICE: lru.next and lru.prev."""
 
+ORDER_IN_FLAGS = 0xFF
+"""6.12: these bits of the first tail's flags word hold the order of the compound page, not page flags."""
+
 
 @dataclass(frozen=True, slots=True)
 class StructLayout:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from workbench.errors import WorkbenchError
+
 SERIES_URL = "https://lore.kernel.org/r/20211202204422.26777-1-joao.m.martins@oracle.com"
 
 
@@ -125,5 +127,13 @@ PATCHES: tuple[Patch, ...] = (
 
 
 def patch(number: int) -> Patch:
-    """Patch ``number``, 1 to 11."""
+    """Patch ``number``.
+
+    Raises
+    ------
+    WorkbenchError
+        ``number`` is not 1 to 11.
+    """
+    if not 1 <= number <= len(PATCHES):
+        raise WorkbenchError(f"the series has patches 1 to {len(PATCHES)}; got {number}.")
     return PATCHES[number - 1]
