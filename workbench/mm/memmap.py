@@ -22,6 +22,12 @@ HIGH_HALF = np.uint64(0xFFFF_FFFF_0000_0000)
 LOW_HALF = np.uint64(0x0000_0000_FFFF_FFFF)
 _LINE = np.uint64(64)
 
+# The words of a struct page, under the names of what they hold here.  As numpy integers they are no literals to
+# numba, which would compile each function once for every literal it is called with.
+FLAGS, LRU_NEXT, LRU_PREV, MAPPING, INDEX, PRIVATE, COUNTS, MEMCG = (np.int64(word) for word in range(8))
+PGMAP = COMPOUND_HEAD = LRU_NEXT
+ZONE_DEVICE_DATA = TAIL_DATA = LRU_PREV
+
 
 class Memmap(NamedTuple):
     """What the jitted kernels need to know.
@@ -117,7 +123,7 @@ def page_ref_sub_return(vm, i, site, ev):
     """Locked decrement of _refcount; the value after it."""
     if ev is not None:
         note_load(ev, i)
-        old = vm.pages[i, 6]
+        old = vm.pages[i, COUNTS]
         count = ((old >> REFCOUNT_SHIFT) - np.uint64(1)) & LOW_HALF
-        note_store(ev, i, 6, old, (old & LOW_HALF) | (count << REFCOUNT_SHIFT), site, Access.LOCKED)
+        note_store(ev, i, COUNTS, old, (old & LOW_HALF) | (count << REFCOUNT_SHIFT), site, Access.LOCKED)
     return atomic_add_i32(np.int64(vm.pages.ctypes.data + i * 64 + 52), np.int32(-1)) - 1

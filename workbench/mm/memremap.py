@@ -14,7 +14,7 @@ import numpy as np
 from workbench.errors import WorkbenchError
 from workbench.mm._jit import jit
 from workbench.mm.events import Counter, Events, Site, count
-from workbench.mm.memmap import load, page_ref_sub_return
+from workbench.mm.memmap import COMPOUND_HEAD, load, page_ref_sub_return
 from workbench.mm.page_alloc import pfns_per_compound
 from workbench.mm.page_array import InitCall, PageArray
 from workbench.mm.sparse_vmemmap import Altmap, vmem_altmap_offset
@@ -129,7 +129,7 @@ def put_pages(vm, first, end, vmemmap_shift, ev):
     step = pfns_per_compound(vm, vmemmap_shift)
     freed = 0
     for i in range(first, end, step):
-        head = load(vm, i, 1, ev)
+        head = load(vm, i, COMPOUND_HEAD, ev)
         page = i
         if head & _HEAD_BIT:
             page = np.int64((head - _HEAD_BIT - vm.address) >> np.uint64(6))

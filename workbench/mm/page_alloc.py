@@ -17,7 +17,27 @@ from workbench.abi import constants
 from workbench.mm._jit import jit
 from workbench.mm.atomics import cmpxchg_u64
 from workbench.mm.events import Counter, Site, count
-from workbench.mm.memmap import HIGH_HALF, LOW_HALF, REFCOUNT_SHIFT, Memmap, load, store, store_bits, struct_page
+from workbench.mm.memmap import (
+    COMPOUND_HEAD,
+    COUNTS,
+    FLAGS,
+    HIGH_HALF,
+    INDEX,
+    LOW_HALF,
+    LRU_NEXT,
+    LRU_PREV,
+    MAPPING,
+    PGMAP,
+    PRIVATE,
+    REFCOUNT_SHIFT,
+    TAIL_DATA,
+    ZONE_DEVICE_DATA,
+    Memmap,
+    load,
+    store,
+    store_bits,
+    struct_page,
+)
 from workbench.mm.nontemporal import sfence, stream
 from workbench.series import Switch
 
@@ -32,6 +52,7 @@ _MIGRATE_MOVABLE = np.uint64(constants.MIGRATE_MOVABLE)
 _PAGEBLOCK = constants.PAGEBLOCK_NR_PAGES
 _BLOCK_BITS = constants.NR_PAGEBLOCK_BITS
 _BLOCKS_PER_WORD = 64 // _BLOCK_BITS
+_ROW_0 = np.int64(0)  # no literal, see memmap
 _UNIQUE_TAIL_PAGES = 2 * constants.PAGE_SIZE // constants.MAX_STRUCT_PAGE_SIZE
 
 
@@ -44,20 +65,20 @@ def __init_single_page(vm, i, zone, nid, ev):
     """
     for word in range(7, -1, -1):
         store(vm, i, word, _ZERO, Site.mm_zero_struct_page, ev)
-    store(vm, i, 0, (zone << vm.zone_shift) | (nid << vm.node_shift), Site.set_page_links, ev)
-    store_bits(vm, i, 6, HIGH_HALF, _ONE << REFCOUNT_SHIFT, Site.init_page_count, ev)
-    store_bits(vm, i, 6, LOW_HALF, LOW_HALF, Site.page_mapcount_reset, ev)
+    store(vm, i, FLAGS, (zone << vm.zone_shift) | (nid << vm.node_shift), Site.set_page_links, ev)
+    store_bits(vm, i, COUNTS, HIGH_HALF, _ONE << REFCOUNT_SHIFT, Site.init_page_count, ev)
+    store_bits(vm, i, COUNTS, LOW_HALF, LOW_HALF, Site.page_mapcount_reset, ev)
     if vm.last_cpupid:
-        store(vm, i, 0, load(vm, i, 0, ev) | vm.last_cpupid, Site.page_cpupid_reset_last, ev)
+        store(vm, i, FLAGS, load(vm, i, FLAGS, ev) | vm.last_cpupid, Site.page_cpupid_reset_last, ev)
     lru = struct_page(vm, i) + np.uint64(8)
-    store(vm, i, 1, lru, Site.INIT_LIST_HEAD, ev)
-    store(vm, i, 2, lru, Site.INIT_LIST_HEAD, ev)
+    store(vm, i, LRU_NEXT, lru, Site.INIT_LIST_HEAD, ev)
+    store(vm, i, LRU_PREV, lru, Site.INIT_LIST_HEAD, ev)
 
 
 @jit
 def __SetPageReserved(vm, i, ev):
     """PG_reserved, not atomic: nobody else can see the page yet."""
-    store(vm, i, 0, load(vm, i, 0, ev) | vm.reserved, Site.SetPageReserved, ev)
+    store(vm, i, FLAGS, load(vm, i, FLAGS, ev) | vm.reserved, Site.SetPageReserved, ev)
 
 
 @jit
@@ -100,15 +121,15 @@ def __init_zone_device_page(vm, i, zone_idx, nid, pgmap, ev):
     """
     __init_single_page(vm, i, zone_idx, nid, ev)
     __SetPageReserved(vm, i, ev)
-    store(vm, i, 1, pgmap, Site.init_zone_device_page, ev)
-    store(vm, i, 2, _ZERO, Site.init_zone_device_page, ev)
+    store(vm, i, PGMAP, pgmap, Site.init_zone_device_page, ev)
+    store(vm, i, ZONE_DEVICE_DATA, _ZERO, Site.init_zone_device_page, ev)
     set_pageblock_migratetype(vm, i, ev)
 
 
 @jit
 def __SetPageHead(vm, i, ev):
     """PG_head, not atomic."""
-    store(vm, i, 0, load(vm, i, 0, ev) | vm.head, Site.SetPageHead, ev)
+    store(vm, i, FLAGS, load(vm, i, FLAGS, ev) | vm.head, Site.SetPageHead, ev)
 
 
 @jit
@@ -118,10 +139,10 @@ def prep_compound_tail(vm, head, tail_idx, ev):
     Kernel: mm/page_alloc.c, ``prep_compound_tail()``, patch 2; it clears private from 6.1 on.
     """
     tail = head + tail_idx
-    store(vm, tail, 3, _TAIL_MAPPING, Site.prep_compound_tail, ev)
-    store(vm, tail, 1, struct_page(vm, head) | _ONE, Site.prep_compound_tail, ev)
+    store(vm, tail, MAPPING, _TAIL_MAPPING, Site.prep_compound_tail, ev)
+    store(vm, tail, COMPOUND_HEAD, struct_page(vm, head) | _ONE, Site.prep_compound_tail, ev)
     if vm.switches & Switch.TAIL_CLEARS_PRIVATE:
-        store(vm, tail, 5, _ZERO, Site.prep_compound_tail, ev)
+        store(vm, tail, PRIVATE, _ZERO, Site.prep_compound_tail, ev)
 
 
 @jit
@@ -134,28 +155,28 @@ def _set_compound_order_and_counts(vm, head, order, site, ev):
     tail = head + 1
     nr_pages = _ONE << np.uint64(order)
     if vm.order_in_flags:
-        store(vm, tail, 0, (load(vm, tail, 0, ev) & ~_BYTE_0) | np.uint64(order), site, ev)
-        store_bits(vm, tail, 4, LOW_HALF, nr_pages, site, ev)
-        store_bits(vm, tail, 2, LOW_HALF, LOW_HALF, site, ev)
-        store_bits(vm, tail, 2, HIGH_HALF, _MINUS_1_HIGH, site, ev)
-        store_bits(vm, tail, 3, LOW_HALF, _ZERO, site, ev)
-        store_bits(vm, tail, 3, HIGH_HALF, _ZERO, site, ev)
+        store(vm, tail, FLAGS, (load(vm, tail, FLAGS, ev) & ~_BYTE_0) | np.uint64(order), site, ev)
+        store_bits(vm, tail, INDEX, LOW_HALF, nr_pages, site, ev)
+        store_bits(vm, tail, TAIL_DATA, LOW_HALF, LOW_HALF, site, ev)
+        store_bits(vm, tail, TAIL_DATA, HIGH_HALF, _MINUS_1_HIGH, site, ev)
+        store_bits(vm, tail, MAPPING, LOW_HALF, _ZERO, site, ev)
+        store_bits(vm, tail, MAPPING, HIGH_HALF, _ZERO, site, ev)
         if order > 1:
             deferred_list = struct_page(vm, head + 2) + np.uint64(16)
-            store(vm, head + 2, 2, deferred_list, site, ev)
-            store(vm, head + 2, 3, deferred_list, site, ev)
+            store(vm, head + 2, TAIL_DATA, deferred_list, site, ev)
+            store(vm, head + 2, MAPPING, deferred_list, site, ev)
         return
-    store_bits(vm, tail, 2, _BYTE_0, _DTOR, site, ev)
-    store_bits(vm, tail, 2, _BYTE_1, np.uint64(order) << np.uint64(8), site, ev)
+    store_bits(vm, tail, TAIL_DATA, _BYTE_0, _DTOR, site, ev)
+    store_bits(vm, tail, TAIL_DATA, _BYTE_1, np.uint64(order) << np.uint64(8), site, ev)
     if vm.pincount_in_first_tail:
-        store_bits(vm, tail, 3, HIGH_HALF, nr_pages << np.uint64(32), site, ev)
-        store_bits(vm, tail, 2, HIGH_HALF, _MINUS_1_HIGH, site, ev)
-        store_bits(vm, tail, 3, LOW_HALF, _ZERO, site, ev)
+        store_bits(vm, tail, MAPPING, HIGH_HALF, nr_pages << np.uint64(32), site, ev)
+        store_bits(vm, tail, TAIL_DATA, HIGH_HALF, _MINUS_1_HIGH, site, ev)
+        store_bits(vm, tail, MAPPING, LOW_HALF, _ZERO, site, ev)
     else:
-        store_bits(vm, tail, 3, LOW_HALF, nr_pages, site, ev)
-        store_bits(vm, tail, 2, HIGH_HALF, _MINUS_1_HIGH, site, ev)
+        store_bits(vm, tail, MAPPING, LOW_HALF, nr_pages, site, ev)
+        store_bits(vm, tail, TAIL_DATA, HIGH_HALF, _MINUS_1_HIGH, site, ev)
         if order > 1:
-            store_bits(vm, head + 2, 2, LOW_HALF, _ZERO, site, ev)
+            store_bits(vm, head + 2, TAIL_DATA, LOW_HALF, _ZERO, site, ev)
 
 
 @jit
@@ -182,9 +203,9 @@ def prep_compound_page(vm, head, order, ev):
         return
     for tail in range(head + 1, head + (1 << order)):
         if vm.switches & Switch.ZEROES_TAIL_REFCOUNT:
-            store_bits(vm, tail, 6, HIGH_HALF, _ZERO, Site.prep_compound_page, ev)
-        store(vm, tail, 3, _TAIL_MAPPING, Site.prep_compound_page, ev)
-        store(vm, tail, 1, struct_page(vm, head) | _ONE, Site.prep_compound_page, ev)
+            store_bits(vm, tail, COUNTS, HIGH_HALF, _ZERO, Site.prep_compound_page, ev)
+        store(vm, tail, MAPPING, _TAIL_MAPPING, Site.prep_compound_page, ev)
+        store(vm, tail, COMPOUND_HEAD, struct_page(vm, head) | _ONE, Site.prep_compound_page, ev)
     _set_compound_order_and_counts(vm, head, order, Site.prep_compound_page, ev)
 
 
@@ -192,7 +213,7 @@ def prep_compound_page(vm, head, order, ev):
 def _init_tail(vm, head, i, zone_idx, nid, pgmap, ev):
     __init_zone_device_page(vm, i, zone_idx, nid, pgmap, ev)
     prep_compound_tail(vm, head, i - head, ev)
-    store_bits(vm, i, 6, HIGH_HALF, _ZERO, Site.set_page_count, ev)
+    store_bits(vm, i, COUNTS, HIGH_HALF, _ZERO, Site.set_page_count, ev)
 
 
 @jit
@@ -241,9 +262,9 @@ def _compound_model(vm, head, zone_idx, nid, pgmap, vmemmap_shift):
     scratch = np.zeros((4, 8), np.uint64)
     rows = min(4, 1 << vmemmap_shift)
     model = _at(vm, scratch, head)
-    __init_zone_device_page(model, 0, zone_idx, nid, pgmap, None)
+    __init_zone_device_page(model, _ROW_0, zone_idx, nid, pgmap, None)
     if rows > 1:
-        memmap_init_compound(model, 0, zone_idx, nid, pgmap, vmemmap_shift, rows, 0, rows, None)
+        memmap_init_compound(model, _ROW_0, zone_idx, nid, pgmap, vmemmap_shift, rows, _ROW_0, rows, None)
     return scratch
 
 
@@ -307,8 +328,8 @@ def memmap_init_zone_device(vm, start, end, zone_idx, nid, pgmap, vmemmap_shift,
             else:
                 __init_single_page(vm, head, zone_idx, nid, ev)
                 __SetPageReserved(vm, head, ev)
-                store(vm, head, 1, pgmap, Site.memmap_init_zone_device, ev)
-                store(vm, head, 2, _ZERO, Site.memmap_init_zone_device, ev)
+                store(vm, head, PGMAP, pgmap, Site.memmap_init_zone_device, ev)
+                store(vm, head, ZONE_DEVICE_DATA, _ZERO, Site.memmap_init_zone_device, ev)
                 set_pageblock_migratetype(vm, head, ev)
         if step > 1:
             nr_pages = compound_nr_pages(vm, step, altmap)
@@ -357,7 +378,7 @@ def memmap_init_zone_device_nt(vm, start, end, zone_idx, nid, pgmap, vmemmap_shi
     if step == 1:
         first, last = max(start, lo), min(end, hi)
         if first < last:
-            _stream_row(vm, first, last - first, _compound_model(vm, first, zone_idx, nid, pgmap, 0), 0)
+            _stream_row(vm, first, last - first, _compound_model(vm, first, zone_idx, nid, pgmap, _ROW_0), _ROW_0)
             _set_pageblocks(vm, first, last)
     else:
         for head in range(start + max(lo - start, 0) // step * step, min(end, hi), step):
@@ -367,7 +388,7 @@ def memmap_init_zone_device_nt(vm, start, end, zone_idx, nid, pgmap, vmemmap_shi
                     _stream_row(vm, head + row, 1, model, row)
             first, last = max(head + 3, lo), min(head + step, hi)
             if first < last:
-                _stream_row(vm, first, last - first, model, 3)
+                _stream_row(vm, first, last - first, model, np.int64(3))
             _set_pageblocks(vm, max(head, lo), min(head + compound_nr_pages(vm, step, altmap), hi))
     sfence()
     return end - start
