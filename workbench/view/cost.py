@@ -102,7 +102,7 @@ def cost_figure(cost: xr.Dataset, width_px: int = 900) -> go.Figure:
     fig.update_layout(
         template="devmap",
         title_text=f"Struct pages of a device of {size}, align {align}",
-        title_subtitle_text=_first_upper(headline(cost)),
+        title_subtitle_text=f"{_first_upper(headline(cost))} ({mark('derived')} derived)",
         showlegend=False,
         width=width_px,
         height=310,
@@ -297,9 +297,19 @@ def release_figure(derived: xr.Dataset, captured: xr.Dataset, width_px: int = 98
                     "ticks": "",
                     "showgrid": False,
                     "showline": False,
-                    "title": {"text": f"<b>align {text.size(align)}</b>", "font": {"size": 15}},
                 }
             }
+        )
+        fig.add_annotation(
+            text=f"<b>align {text.size(align)}</b>",
+            font_size=15,
+            x=0,
+            xref=f"x{panel if panel > 1 else ''} domain",
+            xanchor="left",
+            y=1,
+            yref="paper",
+            yanchor="bottom",
+            showarrow=False,
         )
     fig.update_yaxes(autorange="reversed", ticks="", showgrid=False, type="category", ticklabelstandoff=6)
     fig.update_layout(
@@ -317,6 +327,7 @@ def release_figure(derived: xr.Dataset, captured: xr.Dataset, width_px: int = 98
 def _release_panel(fig: go.Figure, panel: int, kernels: list[str], nbytes: list[int], seen: list[bool]) -> None:
     """Bars of one align, and at the end of each the mark of its provenance."""
     axes = {"xaxis": f"x{panel}", "yaxis": "y"}
+    most = max(nbytes)
     stages = [stage_of(kernel_of(kernel).tree) for kernel in kernels]
     names = [f"{kernel}, {STAGE_NAMES[stage]}" for kernel, stage in zip(kernels, stages, strict=True)]
     colors = [palette.STATES[stage] for stage in stages]
@@ -326,8 +337,8 @@ def _release_panel(fig: go.Figure, panel: int, kernels: list[str], nbytes: list[
         style = palette.provenance_style(kind, palette.BLACK)
         fig.add_scatter(
             y=[names[at] for at in here],
-            x=[nbytes[at] for at in here],
-            text=[f"  <b>{text.size(nbytes[at])}</b>" for at in here],
+            x=[nbytes[at] + 0.06 * most for at in here],
+            text=[f" <b>{text.size(nbytes[at])}</b>" for at in here],
             textposition="middle right",
             mode="markers+text",
             marker=style["marker"],

@@ -49,6 +49,13 @@ def overview_figure(pages: Sequence[xr.Dataset], cost: xr.Dataset, width_px: int
     for role in _SHOWN:
         swatch = palette.ROLES[role]
         canvas.cells(boxes[role], swatch.fill, {"color": "#FFFFFF", "width": 0.6}, swatch.label)
+    canvas.figure.add_scatter(
+        x=[None],
+        y=[None],
+        mode="markers",
+        name="all numbers derived",
+        **palette.provenance_style("derived", palette.BLACK),
+    )
     for column, page in enumerate(pages):
         _shared_rows(canvas, _LEFT + column * (_COLUMN + _GAP), page)
     _left_labels(canvas)

@@ -99,8 +99,8 @@ def series_figure(width_px: int = 960) -> go.Figure:
     changing = [patch.number for patch in PATCHES if not patch.same_bytes]
     fig = canvas.figure
     fig.update_layout(
-        title_text=f"{len(PATCHES)} patches, {len(changing)} of them change struct pages",
-        title_subtitle_text="The others move code, or keep books outside of the page array",
+        title_text="Eleven patches, four of them change struct pages",
+        title_subtitle_text="The others move code, or change what lies outside the page array",
     )
     fig.layout.meta = {"origin": "published, derived"}
     needs = "; ".join(f"patch {p.number} builds on {_listed(list(p.needs))}" for p in PATCHES if p.needs)
@@ -113,7 +113,8 @@ def series_figure(width_px: int = 960) -> go.Figure:
         ),
         alt=(
             f"A table of the {len(PATCHES)} patches against five places in the kernel: {', '.join(LANES)}. Patches "
-            f"{_listed(changing)} change struct pages, the other {len(PATCHES) - len(changing)} leave them alone. {needs}."
+            f"{_listed(changing)} change struct pages, the other {len(PATCHES) - len(changing)} leave them "
+            f"alone. {needs}."
         ),
     )
 
@@ -140,8 +141,8 @@ def series_table() -> Table:
             ]
         )
     return Table(
-        "◆ Published: titles, files and order of the series; a number leads to the mail of v7, a title to the commit in "
-        "mainline (5.17). ▲ Derived: what changes in struct pages.",
+        "◆ Published: titles, files and order of the series; a number leads to the mail of v7, a title to the commit "
+        "in mainline (5.17). ▲ Derived: what changes in struct pages.",
         ["", "patch and what it does", "where", "builds on", "changes in struct pages"],
         rows,
         "lllll",
