@@ -14,6 +14,7 @@ import pytest
 from workbench.errors import WorkbenchError
 from workbench.lab.checkout import Checkout
 from workbench.view import figures
+from workbench.view.build import build_figures
 from workbench.view.export import Exporter
 from workbench.view.figures import draw, load, paper_figure
 from workbench.view.provenance import Inputs, Series, problems
@@ -25,6 +26,7 @@ REVERSED = """
 import hashlib, json, sys
 from workbench.lab.checkout import Checkout
 from workbench.view import figures
+from workbench.view.build import build_figures
 from workbench.view.export import Exporter
 with Exporter() as exporter:
     hashes = {}
@@ -131,3 +133,13 @@ def test_two_figures_with_one_id_are_refused(monkeypatch: pytest.MonkeyPatch) ->
     paper_figure(**parts)(one)
     with pytest.raises(WorkbenchError, match="two figures are called a"):
         paper_figure(**parts)(other)
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_the_committed_figures_are_the_ones_drawn_now() -> None:
+    said: list[str] = []
+    code = build_figures(check=True, echo=said.append)
+    assert code != 1, "\n".join(said)
+    if code:
+        pytest.skip("\n".join(said))

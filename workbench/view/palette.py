@@ -14,7 +14,8 @@ One meaning for each channel, everywhere:
 The hues are those of Okabe and Ito, which people with any common colour vision can tell apart; the
 light ones carry a dark outline.  The templates ``devmap`` and ``devmap-dark`` are registered with
 plotly when this module is imported; ``install()`` makes one of them the default.  Their top margin holds a
-title and a legend; a figure with a subtitle as well sets ``margin_t=104``::
+title and one row of legend; a figure with a subtitle as well sets ``margin_t=104``, and 20 more for each
+further row::
 
     from workbench.view import palette
     palette.install()                      # notebooks: first cell
@@ -77,8 +78,8 @@ ROLES: dict[str, Swatch] = {
     Role.TAIL: Swatch("further tail", SKY, OUTLINE),
     Role.BUDDY: Swatch("free (buddy)", GREEN, GREEN),
     ALTMAP: Swatch("altmap (metadata)", PURPLE, OUTLINE, "/"),
-    UNPOPULATED: Swatch("reserved or unpopulated", "#FFFFFF", GREY, "x"),
-    Role.UNINITIALISED: Swatch("not initialised", "#FFFFFF", GREY, "."),
+    UNPOPULATED: Swatch("reserved or unpopulated", "#FFFFFF", "#777777", "x"),
+    Role.UNINITIALISED: Swatch("not initialised", "#FFFFFF", "#777777", "."),
 }
 """Role (``workbench.abi.Role`` or :data:`ALTMAP`, :data:`UNPOPULATED`) to how it is drawn."""
 
@@ -103,9 +104,9 @@ PROVENANCE: dict[str, Mark] = dict(
         KINDS,
         (
             Mark("published", "diamond", "solid"),
-            Mark("captured from a kernel", "square", "solid"),
-            Mark("derived from the specification", "triangle-up", "solid"),
-            Mark("measured here", "circle", "solid"),
+            Mark("captured", "square", "solid"),
+            Mark("derived", "triangle-up", "solid"),
+            Mark("measured", "circle", "solid"),
             Mark("modelled", "x", "dot"),
         ),
         strict=True,
