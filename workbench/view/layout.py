@@ -27,21 +27,28 @@ from workbench.abi.constants import PAGE_SHIFT, PAGE_SIZE, PAGES_PER_SECTION
 from workbench.errors import WorkbenchError
 from workbench.lab.device_layout import ROLES, WIDE
 from workbench.series import kernel
-from workbench.text import count, size
+from workbench.text import count, pfn_range, size
 from workbench.text import pfn as pfn_text
 from workbench.text import word as word_text
 from workbench.view import palette, words
 from workbench.view.export import describe
 from workbench.view.panels import FAINT, INK, Panel, Panels, tint
+from workbench.view.summary import mark
 
 FEWEST_PX = 2
 """Width that a head, a first and a second tail get where the scale would give them less."""
 
-_FOLD = 1.5
+_FOLD = 1.1
 """Width of the folded column, in struct pages."""
 
-_CELL_PX = 24
+_CELL_PX, _CELL_WIDTH = 24, 0.96
+_CELL_CHARS = 13
+"""Characters of 10 px that fit a cell; longer texts are set smaller."""
+
 _CHAR_PX = 6.7
+_LABELS_PX = 38
+"""Room above the bits for two lines of labels."""
+
 _MONO = {"family": palette.MONO_FAMILY}
 _OFFSETS = [f"+{8 * word}" for word in range(WORDS)]
 
@@ -74,10 +81,10 @@ def memory_map(ds: xr.Dataset, page: int = 1, word: int = 1) -> go.Figure:
         )
     nbytes = size((ds.attrs["end_pfn"] - ds.attrs["start_pfn"]) << PAGE_SHIFT)
     map_ = Panels(
-        [(0, 30), (52, 30), (52, 9 * _CELL_PX), (66, WORDS * 19), (76, 26)],
-        f"One {nbytes} device, down to a bit: {_shape(ds)}",
-        _kernel_line(ds),
-        bottom_px=74,
+        [(HEAD_GAP, 28), (48, 28), (48, 9 * _CELL_PX), (64, WORDS * 19), (68, 24)],
+        f"A {nbytes} device down to a bit: {_shape(ds)}, kernel {ds.attrs['kernel']}",
+        origin_line(ds),
+        bottom_px=78,
     )
     device, section, compound, inspector, bits = map_.panels
     abi = kernel(ds.attrs["kernel"]).abi
@@ -87,28 +94,26 @@ def memory_map(ds: xr.Dataset, page: int = 1, word: int = 1) -> go.Figure:
     _pages(map_, compound, ds, selected=page)
     _inspector(map_, inspector, abi, ds, page, word)
     _bits(map_, bits, abi, ds, page, word)
-    map_.wedge(device, *_section_place(ds), section)
-    map_.wedge(section, *_compound_place(ds), compound)
+    map_.zoom(device, *_section_place(ds), section)
+    map_.zoom(section, *_compound_place(ds), compound)
     map_.wedge(compound, *_page_place(page), inspector)
     map_.wedge(inspector, 0, 1, bits)
-    map_.legend([*shown, *_part_roles(ds)], ds.attrs["origin"])
-    role = shown[page]
+    map_.legend({*shown, *_part_roles(ds)})
+    tails = ds.attrs["pages_per_compound"] > 1
+    map_.figure.layout.meta = {"origin": "derived"}
     return describe(
         map_.figure,
         caption=(
             f"A device of {nbytes}, {_shape(ds)}, on kernel {ds.attrs['kernel']} ({ds.attrs['origin']}). From the top: "
-            "the device, one section, one compound page with its first struct pages wide, one struct page as eight "
-            f"words, one word as bits. Heads and first tails are drawn at least {FEWEST_PX} px wide."
-            if ds.attrs["pages_per_compound"] > 1
-            else f"A device of {nbytes}, {_shape(ds)}, on kernel {ds.attrs['kernel']} ({ds.attrs['origin']}). From the "
-            "top: the device, one section, a run of struct pages that are all alike, one of them as eight words, one "
-            "word as bits."
+            f"the device, one section, {'one compound page' if tails else 'a run of base pages'} with the first struct "
+            "pages wide, one struct page as eight words, one word as bits."
+            + (f" Heads and first tails are drawn at least {FEWEST_PX} px wide." if tails else "")
         ),
         alt=(
             f"Five panels from top to bottom. A {nbytes} device of {count(int(ds.role_pages.sum()))} struct pages; one "
-            f"section of it; the first {ds.sizes['page']} struct pages from pfn {pfn_text(ds.attrs['compound_pfn'])} with "
-            f"{count(int(ds.alike))} alike folded; struct page {page}, a {palette.ROLES[role].label}, word by word; and the "
-            f"64 bits of its word at +{8 * word}, {word_text(int(ds.words[page, word]))}."
+            f"section of it; the first {ds.sizes['page']} struct pages from pfn {pfn_text(ds.attrs['compound_pfn'])}, "
+            f"{count(int(ds.alike))} alike folded; struct page {page}, a {palette.ROLES[shown[page]].label}, word by "
+            f"word; and the 64 bits of its word at +{8 * word}, {word_text(int(ds.words[page, word]))}."
         ),
     )
 
@@ -140,16 +145,16 @@ def before_after(before: xr.Dataset, after: xr.Dataset) -> go.Figure:
     map_ = Panels(
         [(HEAD_GAP, 9 * _CELL_PX), (62, 9 * _CELL_PX)],
         f"{size(nbytes)} of a device: {_shape(before)} before, {_shape(after)} after",
-        f"first {before.sizes['page']} of {count(after.attrs['run_pages'])} struct pages from pfn "
-        f"{pfn_text(after.attrs['compound_pfn'])}, eight words each; the rest folded",
+        origin_line(after),
         bottom_px=44,
     )
     for which, panel, ds in (("before", map_.panels[0], before), ("after", map_.panels[1], after)):
         _pages(map_, panel, ds, outlined=differs if which == "after" else None)
-        map_.heading(panel, f"{which}: {ds.attrs['kernel']}", f"{_shape(ds)} · {ds.attrs['origin']}")
+        map_.heading(panel, f"{which}: {_kernel_name(ds)}", _shape(ds))
     shown = {role for ds in (before, after) for role in _page_roles(kernel(ds.attrs["kernel"]).abi, ds)}
-    map_.legend(list(shown), after.attrs["origin"], changed=True)
+    map_.legend(shown, changed=True)
     by_page = differs.sum(axis=1)
+    map_.figure.layout.meta = {"origin": "derived"}
     return describe(
         map_.figure,
         caption=(
@@ -158,8 +163,8 @@ def before_after(before: xr.Dataset, after: xr.Dataset) -> go.Figure:
             f"{int(by_page.sum())} of the {differs.size} words shown. Colour is the role of a page."
         ),
         alt=(
-            f"Two grids, one above the other, of {before.sizes['page']} struct pages by eight words. Words that differ, "
-            "page by page: " + ", ".join(f"page {k} {n}" for k, n in enumerate(by_page)) + "."
+            f"Two grids, one above the other, of {before.sizes['page']} struct pages by eight words. Words that "
+            "differ, page by page: " + ", ".join(f"page {k} {n}" for k, n in enumerate(by_page)) + "."
         ),
     )
 
@@ -174,28 +179,29 @@ HEAD_GAP = 24
 def _device(map_: Panels, panel: Panel, ds: xr.Dataset) -> None:
     """Parts of the device to scale, and its sections."""
     start, end = ds.attrs["start_pfn"], ds.attrs["end_pfn"]
-    at, total = 0, end - start
+    at, total = 0.0, end - start
+    fewest = FEWEST_PX * total / map_.plot_width_px
     for part, pages in zip(ds.part.values.tolist(), ds.part_pages.values.tolist(), strict=True):
         role = _role_of_part(part, ds)
         if pages:
             what = f"{part}: {count(pages)} struct pages, {size(pages << PAGE_SHIFT)}"
-            wide = pages / total * map_.plot_width_px > _CHAR_PX * len(what)
+            drawn = max(pages, fewest)
             map_.figure.add_bar(
-                x=[at + pages / 2],
+                x=[at + drawn / 2],
                 y=[1],
-                width=[pages],
+                width=[drawn],
                 marker=palette.role_marker(role),
-                text=[what if wide else ""],
-                textfont={"color": INK, "size": 12},
-                textposition="inside",
-                insidetextanchor="middle",
-                constraintext="none",
                 hovertext=[what],
                 hoverinfo="text",
                 showlegend=False,
                 **panel.axes,
             )
-        at += pages
+            if pages / total * map_.plot_width_px > _CHAR_PX * len(what):
+                ground = palette.ROLES[role].fill
+                map_.figure.add_annotation(
+                    text=what, x=at + drawn / 2, y=0.5, bgcolor=ground, font={"color": INK}, **panel.ref
+                )
+            at += drawn
     sections = -(-end // PAGES_PER_SECTION) - start // PAGES_PER_SECTION
     if sections <= map_.plot_width_px / 8:
         for edge in range(start // PAGES_PER_SECTION + 1, start // PAGES_PER_SECTION + sections):
@@ -204,8 +210,9 @@ def _device(map_: Panels, panel: Panel, ds: xr.Dataset) -> None:
                 type="line", x0=x, x1=x, y0=0, y1=1, line={"color": "#FFFFFF", "width": 1}, **panel.ref
             )
     map_.axes(panel, {"range": [0, total]}, {"range": [0, 1]})
-    what = "section" if sections == 1 else "sections"
-    map_.heading(panel, f"1  device: {size(total << PAGE_SHIFT)}", f"to scale · {count(sections)} {what} of 128 MiB")
+    per = ds.attrs["pages_per_compound"]
+    thin = f"; a head is one struct page in {count(per)}, too thin to be seen" if per > 1 else ""
+    map_.heading(panel, f"1  the device: {count(sections)} section{'s' * (sections > 1)} of 128 MiB", f"to scale{thin}")
 
 
 def _section(map_: Panels, panel: Panel, ds: xr.Dataset) -> None:
@@ -230,7 +237,7 @@ def _section(map_: Panels, panel: Panel, ds: xr.Dataset) -> None:
             width=ends[mine] - starts[mine],
             marker=marker,
             hovertext=[
-                f"{palette.ROLES[drawn].label}: pfn {pfn_text(ds.attrs['section_pfn'] + int(lo))}, {count(int(hi - lo))} pages"
+                f"{palette.ROLES[drawn].label}: {pfn_range(ds.attrs['section_pfn'] + int(lo), int(hi - lo))}"
                 for lo, hi in zip(edges[:-1][mine], edges[1:][mine], strict=True)
             ],
             hoverinfo="text",
@@ -244,7 +251,7 @@ def _section(map_: Panels, panel: Panel, ds: xr.Dataset) -> None:
 
 def _section_text(ds: xr.Dataset, total: int, heads: int) -> str:
     if ds.attrs["pages_per_compound"] == 1:
-        return f"{count(total)} base pages, each with a reference of its own"
+        return f"{count(total - _metadata(ds))} base pages, each with a reference of its own"
     if heads > 1:
         return f"{count(heads)} compound pages of {count(ds.attrs['pages_per_compound'])} struct pages"
     part = ds.attrs["pages_per_compound"] / total
@@ -252,7 +259,14 @@ def _section_text(ds: xr.Dataset, total: int, heads: int) -> str:
 
 
 def _section_aside(heads: int, ds: xr.Dataset) -> str:
-    return f"heads and first tails at least {FEWEST_PX} px wide, the rest to scale" if heads else "to scale"
+    metadata = f"{count(_metadata(ds))} pages of metadata first; " if _metadata(ds) else ""
+    thin = f", heads and first tails at least {FEWEST_PX} px" if heads else ""
+    return f"{metadata}to scale{thin}"
+
+
+def _metadata(ds: xr.Dataset) -> int:
+    """Pages of the shown section that are not the device's data."""
+    return int(np.isin(ds.section_role, [ROLES.index(Role.BASE), ROLES.index(Role.UNINITIALISED)]).sum())
 
 
 def _pages(
@@ -261,15 +275,16 @@ def _pages(
     """The first struct pages word by word, the others folded."""
     abi = kernel(ds.attrs["kernel"]).abi
     pages, roles = ds.sizes["page"], _page_roles(abi, ds)
-    cells = [words.short(abi, row, pfn) for row, pfn in _rows(ds)]
-    lines = [words.long(abi, row, pfn) for row, pfn in _rows(ds)]
+    rows = _rows(ds)
+    cells = [words.short(abi, row, pfn) for row, pfn in rows]
+    lines = [words.long(abi, row, pfn) for row, pfn in rows]
     for role in dict.fromkeys(roles):
         at = [k for k, r in enumerate(roles) if r is role]
         map_.figure.add_bar(
             x=at,
             y=[0.5] * len(at),
             base=[-0.72] * len(at),
-            width=[0.94] * len(at),
+            width=[_CELL_WIDTH] * len(at),
             marker=palette.role_marker(role),
             hoverinfo="skip",
             showlegend=False,
@@ -283,7 +298,7 @@ def _pages(
         x=x[order],
         y=np.full(len(x), 0.86),
         base=y[order] + 0.07,
-        width=np.full(len(x), 0.94),
+        width=np.full(len(x), _CELL_WIDTH),
         marker={
             "color": [tint(palette.ROLES[roles[k]].fill) for k in x[order]],
             "line": {
@@ -296,10 +311,15 @@ def _pages(
         insidetextanchor="middle",
         textangle=0,
         constraintext="none",
-        textfont={**_MONO, "size": 10, "color": [INK if texts[k] != "0" else "#8A8A8A" for k in order]},
+        textfont={
+            **_MONO,
+            "size": [min(10, 10 * _CELL_CHARS / max(1, len(texts[k]))) for k in order],
+            "color": [INK if texts[k] != "0" else FAINT for k in order],
+        },
         hovertext=[
-            f"pfn {pfn_text(int(ds.page[x[k]]))} +{8 * y[k]}  {word_text(int(ds.words[x[k], y[k]]))}<br>{lines[x[k]][y[k]]}"
+            f"pfn {pfn_text(pfn)} +{8 * y[k]}  {word_text(row[y[k]])}<br>{lines[x[k]][y[k]]}"
             for k in order
+            for row, pfn in [rows[x[k]]]
         ],
         hoverinfo="text",
         showlegend=False,
@@ -451,58 +471,46 @@ def _bits(map_: Panels, panel: Panel, abi: Abi, ds: xr.Dataset, page: int, word:
         },
         {"range": [0, 1]},
     )
-    map_.heading(panel, "")
-    place = {"xref": f"x{panel.number}", "yref": "paper", "showarrow": False, "font": {"size": 12, "color": INK}}
+    map_.heading(panel, f"5  word +{8 * word} as bits, 63 to 0", above_px=_LABELS_PX)
     per_bit = map_.plot_width_px / 64
+    place = {"xref": panel.x, "yref": "paper", "font": {"size": 12, "color": INK}}
     spans = words.spans(abi, row, pfn, word)
-    texts = [f"{s.name} {s.text}".strip() for s in spans]
-    centres = [63 - (s.high + s.low) / 2 for s in spans]
+    texts = [f"{span.name} {span.text}".strip() for span in spans]
+    centres = [63 - (span.high + span.low) / 2 for span in spans]
+    y = map_.y_paper(panel.top_px - 4)
     for span, text, x, level in zip(spans, texts, centres, _levels(centres, texts, per_bit), strict=True):
-        y = map_.y_paper(panel.top_px - 4)
-        map_.figure.add_shape(
-            type="path",
-            path=f"M{63 - span.high - 0.45},{y} L{63 - span.low + 0.45},{y}",
-            xref=f"x{panel.number}",
-            yref="paper",
-            line={"color": INK, "width": 2},
-        )
-        map_.figure.add_annotation(
-            text=text,
-            y=map_.y_paper(panel.top_px - 6 - 15 * level),
-            yanchor="bottom",
-            **_within(x, text, per_bit),
-            **place,
-        )
-    below = panel.top_px + panel.height_px + 20
+        path = f"M{63 - span.high - 0.45},{y} L{63 - span.low + 0.45},{y}"
+        line = {"color": INK, "width": 2}
+        map_.figure.add_shape(type="path", path=path, xref=panel.x, yref="paper", line=line)
+        above = map_.y_paper(panel.top_px - 6 - 15 * level)
+        map_.figure.add_annotation(text=text, y=above, yanchor="bottom", **_within(x, text, per_bit), **place)
     marks = _marks(abi, row, pfn, word)
     xs = [63 - bit for bit, _ in marks]
-    for (_, text), x, level in zip(marks, xs, _levels(xs, [t for _, t in marks], per_bit), strict=True):
+    tip = map_.y_paper(panel.top_px + panel.height_px + 19)
+    for (_, text), x, level in zip(marks, xs, _levels(xs, [text for _, text in marks], per_bit), strict=True):
         map_.figure.add_annotation(
-            text=text, y=map_.y_paper(below + 16 * level), yanchor="top", **_within(x, text, per_bit), **place
+            text=text,
+            x=x,
+            y=tip,
+            ax=0,
+            ay=20 + 15 * level,
+            xanchor=_within(x, text, per_bit)["xanchor"],
+            showarrow=True,
+            arrowhead=2,
+            arrowcolor=INK,
+            **place,
         )
-    map_.heading(panel, "")
-    map_.figure.add_annotation(
-        text=f"<b>5  word +{8 * word}</b>  as bits, 63 → 0",
-        x=0,
-        xref="paper",
-        xanchor="left",
-        xshift=-48,
-        y=map_.y_paper(panel.top_px - 42),
-        yref="paper",
-        yanchor="bottom",
-        font={"size": 13},
-    )
 
 
 def _marks(abi: Abi, row: Sequence[int], pfn: int, word: int) -> list[tuple[int, str]]:
     """What to say about single bits: the page flags that are set, or what bit 0 of word 1 tells."""
     role = abi.role(row, pfn)
     if word == 0:
-        return [(bit, f"↑ {name}") for bit, name in reversed(words.set_flags(abi, role, row[0]))]
+        return [(bit, name) for bit, name in reversed(words.set_flags(abi, role, row[0]))]
     if word == 1:
         if role.is_tail:
-            return [(0, "<b>bit 0 is set: this is a tail; clear it for the address of its head ↑</b>")]
-        return [(0, "<b>bit 0 is clear: this is no tail ↑</b>")]
+            return [(0, "<b>bit 0 is set: this is a tail; clear it for the address of its head </b>")]
+        return [(0, "<b>bit 0 is clear: this is no tail </b>")]
     return []
 
 
@@ -577,6 +585,24 @@ def _shape(ds: xr.Dataset) -> str:
     return f"compound pages of {size(per << PAGE_SHIFT)}" if per > 1 else "base pages"
 
 
-def _kernel_line(ds: xr.Dataset) -> str:
-    note = f"; {ds.attrs['note']}" if ds.attrs["note"] else ""
-    return f"kernel {ds.attrs['kernel']} · {ds.attrs['origin']}{note}"
+def _kernel_name(ds: xr.Dataset) -> str:
+    """The kernel in words: ``5.16+4`` is 5.16 with patches 1 to 4."""
+    tree = kernel(ds.attrs["kernel"]).tree
+    last = max(tree.patches, default=0)
+    if tree.base == "5.16" and not last:
+        return f"{ds.attrs['kernel']} (5.16 without the series)"
+    if tree.base == "5.16" and len(tree.patches) == last < 11:
+        return f"{ds.attrs['kernel']} (5.16 with patch{f'es 1 to {last}' if last > 1 else ' 1'})"
+    return ds.attrs["kernel"]
+
+
+def origin_line(ds: xr.Dataset) -> str:
+    """Where the struct pages of a layout come from, in one line.
+
+    They are always the engine's, so ``derived``; the line says whether such a kernel was captured.
+    """
+    note = f": {ds.attrs['note']}" if ds.attrs["note"] else ""
+    whence = {"captured": "such a kernel is captured", "derived": "no capture"}.get(
+        ds.attrs["origin"], ds.attrs["origin"]
+    )
+    return f"{mark('derived')} derived by the engine · {whence}{note}"

@@ -7,7 +7,7 @@ the panel above it by a grey wedge: the reader zooms in from panel to panel.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
@@ -17,6 +17,9 @@ from workbench.view import palette
 HEADING_PX = 20
 INK, FAINT = "#222222", "#6B6B6B"
 """Text in a panel, and text that only explains: both keep 4.5 to 1 on white."""
+
+_LEGEND_PX, _LEGEND_ROW_PX = 70, 22
+"""Where the legend begins below the top of the figure, and the height of its one row."""
 
 WEDGE = "rgba(0,0,0,0.06)"
 
@@ -30,14 +33,24 @@ class Panel:
     height_px: float
 
     @property
+    def x(self) -> str:
+        """The name of its x axis: ``x``, ``x2``, ..."""
+        return f"x{self.number}" if self.number > 1 else "x"
+
+    @property
+    def y(self) -> str:
+        """The name of its y axis."""
+        return f"y{self.number}" if self.number > 1 else "y"
+
+    @property
     def axes(self) -> dict[str, str]:
         """``xaxis`` and ``yaxis`` of a trace in this panel."""
-        return {"xaxis": f"x{self.number}", "yaxis": f"y{self.number}"}
+        return {"xaxis": self.x, "yaxis": self.y}
 
     @property
     def ref(self) -> dict[str, str]:
         """``xref`` and ``yref`` of a shape or annotation in this panel."""
-        return {"xref": f"x{self.number}", "yref": f"y{self.number}"}
+        return {"xref": self.x, "yref": self.y}
 
 
 class Panels:
@@ -51,8 +64,8 @@ class Panels:
         Of the figure.
     title, subtitle : str
         Above everything, on the left.
-    left_px, right_px, top_px, bottom_px : float
-        Margins.
+    left_px, right_px, bottom_px : float
+        Margins; the one on top holds title, subtitle and legend.
     """
 
     def __init__(
@@ -63,9 +76,9 @@ class Panels:
         width_px: float = 900,
         left_px: float = 64,
         right_px: float = 24,
-        top_px: float = 104,
         bottom_px: float = 24,
     ) -> None:
+        top_px = _LEGEND_PX + _LEGEND_ROW_PX
         self.plot_height_px = sum(gap + height for gap, height in heights_px)
         self.plot_width_px = width_px - left_px - right_px
         self.figure = go.Figure(
@@ -77,9 +90,12 @@ class Panels:
                 "title": {"text": title, "subtitle": {"text": subtitle}},
                 "barmode": "overlay",
                 "legend": {
+                    "xref": "container",
+                    "x": 8 / width_px,
                     "yref": "container",
-                    "y": 1 - 56 / (self.plot_height_px + top_px + bottom_px),
+                    "y": 1 - _LEGEND_PX / (self.plot_height_px + top_px + bottom_px),
                     "yanchor": "top",
+                    "font": {"size": 12},
                 },
                 "hovermode": "closest",
             }
@@ -96,22 +112,25 @@ class Panels:
 
     def axes(self, panel: Panel, x: dict, y: dict) -> None:
         """Set the axes of ``panel``: bare unless ``x`` or ``y`` say otherwise."""
-        bare = {"showgrid": False, "showline": False, "ticks": "", "automargin": False, "fixedrange": True}
+        bare = {
+            "showgrid": False,
+            "showline": False,
+            "ticks": "",
+            "automargin": False,
+            "fixedrange": True,
+            "ticklabelstandoff": 3,
+        }
         bottom, top = self.y_paper(panel.top_px + panel.height_px), self.y_paper(panel.top_px)
         self.figure.update_layout(
             {
-                f"xaxis{panel.number}": bare
-                | {"domain": [0, 1], "anchor": f"y{panel.number}", "showticklabels": False}
-                | x,
-                f"yaxis{panel.number}": bare
-                | {"domain": [bottom, top], "anchor": f"x{panel.number}", "showticklabels": False}
-                | y,
+                f"xaxis{panel.x[1:]}": bare | {"domain": [0, 1], "anchor": panel.y, "showticklabels": False} | x,
+                f"yaxis{panel.y[1:]}": bare | {"domain": [bottom, top], "anchor": panel.x, "showticklabels": False} | y,
             }
         )
 
-    def heading(self, panel: Panel, text: str, aside: str = "") -> None:
+    def heading(self, panel: Panel, text: str, aside: str = "", above_px: float = 4) -> None:
         """Write ``text`` in bold above ``panel``, and ``aside`` faintly at the right end of the same line."""
-        place = {"yref": "paper", "xref": "paper", "y": self.y_paper(panel.top_px - 4), "yanchor": "bottom"}
+        place = {"yref": "paper", "xref": "paper", "y": self.y_paper(panel.top_px - above_px), "yanchor": "bottom"}
         left = {"x": 0, "xanchor": "left", "xshift": -48, "align": "left"}
         self.figure.add_annotation(text=f"<b>{text}</b>", font={"size": 13}, **left, **place)
         if aside:
@@ -127,24 +146,20 @@ class Panels:
             type="path", path=path, xref="paper", yref="paper", fillcolor=WEDGE, line={"width": 0}, layer="below"
         )
 
-    def legend(self, roles: Sequence[str], kind: str, changed: bool = False) -> None:
-        """One legend on top: the roles shown, the outline of a changed word, and where the numbers come from."""
-        panel = self.panels[0]
+    def zoom(self, upper: Panel, low: float, high: float, lower: Panel) -> None:
+        """A wedge, and a frame around the part of ``upper``, whose y axis runs from 0 to 1, that it starts from."""
+        self.wedge(upper, low, high, lower)
+        wide = max(high, low + 2 / self.plot_width_px)
+        line = {"color": palette.BLUE, "width": 2}
+        self.figure.add_shape(type="rect", x0=low, x1=wide, y0=-0.06, y1=1.06, xref="paper", yref=upper.y, line=line)
+
+    def legend(self, roles: Collection[str], changed: bool = False) -> None:
+        """One legend on top: the roles shown and, if there are any, the outline of changed words."""
         entries = [(palette.ROLES[role].label, palette.role_marker(role)) for role in palette.ROLES if role in roles]
         if changed:
             entries.append(("word that differs", {"color": "#FFFFFF", "line": palette.CHANGED}))
         for name, marker in entries:
-            self.figure.add_bar(x=[None], y=[None], name=name, marker=marker, showlegend=True, **panel.axes)
-        mark = palette.PROVENANCE.get(kind)
-        self.figure.add_scatter(
-            x=[None],
-            y=[None],
-            name=mark.label if mark else kind,
-            mode="markers",
-            marker={"symbol": mark.symbol if mark else "x-thin-open", "size": 9, "color": INK},
-            showlegend=True,
-            **panel.axes,
-        )
+            self.figure.add_bar(x=[None], y=[None], name=name, marker=marker, showlegend=True, **self.panels[0].axes)
 
 
 def tint(color: str, strength: float = 0.3) -> str:

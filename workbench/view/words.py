@@ -214,7 +214,7 @@ def _head(abi: Abi, words: Sequence[int]) -> str:
 
 
 def _number(value: int) -> str:
-    return f"{MINUS}{-value}" if value < 0 else f"{value}" if value < 1 << 16 else f"{value:#x}"
+    return f"{MINUS}{-value}" if value < 0 else f"{value}" if value < 1 << 20 else f"{value:#x}"
 
 
 def _flags(abi: Abi, role: Role, flags: int) -> str:
