@@ -133,16 +133,21 @@ def __SetPageHead(vm, i, ev):
 
 
 @jit
+def _set_tail(vm, head, tail_idx, site, ev):
+    tail = head + tail_idx
+    store(vm, tail, MAPPING, _TAIL_MAPPING, site, ev)
+    store(vm, tail, COMPOUND_HEAD, struct_page(vm, head) | _ONE, site, ev)
+    if vm.switches & Switch.TAIL_CLEARS_PRIVATE:
+        store(vm, tail, PRIVATE, _ZERO, site, ev)
+
+
+@jit
 def prep_compound_tail(vm, head, tail_idx, ev):
     """Make row ``head + tail_idx`` a tail of ``head``.
 
     Kernel: mm/page_alloc.c, ``prep_compound_tail()``, patch 2; it clears private from 6.1 on.
     """
-    tail = head + tail_idx
-    store(vm, tail, MAPPING, _TAIL_MAPPING, Site.prep_compound_tail, ev)
-    store(vm, tail, COMPOUND_HEAD, struct_page(vm, head) | _ONE, Site.prep_compound_tail, ev)
-    if vm.switches & Switch.TAIL_CLEARS_PRIVATE:
-        store(vm, tail, PRIVATE, _ZERO, Site.prep_compound_tail, ev)
+    _set_tail(vm, head, tail_idx, Site.prep_compound_tail, ev)
 
 
 @jit
@@ -196,17 +201,17 @@ def prep_compound_page(vm, head, order, ev):
     and must not change a byte.
     """
     __SetPageHead(vm, head, ev)
-    if vm.switches & Switch.P2:
-        for tail_idx in range(1, 1 << order):
-            prep_compound_tail(vm, head, tail_idx, ev)
-        prep_compound_head(vm, head, order, ev)
-        return
-    for tail in range(head + 1, head + (1 << order)):
+    for tail_idx in range(1, 1 << order):
         if vm.switches & Switch.ZEROES_TAIL_REFCOUNT:
-            store_bits(vm, tail, COUNTS, HIGH_HALF, _ZERO, Site.prep_compound_page, ev)
-        store(vm, tail, MAPPING, _TAIL_MAPPING, Site.prep_compound_page, ev)
-        store(vm, tail, COMPOUND_HEAD, struct_page(vm, head) | _ONE, Site.prep_compound_page, ev)
-    _set_compound_order_and_counts(vm, head, order, Site.prep_compound_page, ev)
+            store_bits(vm, head + tail_idx, COUNTS, HIGH_HALF, _ZERO, Site.prep_compound_page, ev)
+        if vm.switches & Switch.P2:
+            prep_compound_tail(vm, head, tail_idx, ev)
+        else:
+            _set_tail(vm, head, tail_idx, Site.prep_compound_page, ev)
+    if vm.switches & Switch.P2:
+        prep_compound_head(vm, head, order, ev)
+    else:
+        _set_compound_order_and_counts(vm, head, order, Site.prep_compound_page, ev)
 
 
 @jit
@@ -274,7 +279,7 @@ def alias_tails(vm, head, start, end, zone_idx, nid, pgmap, vmemmap_shift, lo, h
 
     With vmemmap deduplication these struct pages have no memory of their own: their addresses are
     mapped to the page that holds tails 64 to 127, already initialised.  Nothing is stored in the
-    kernel, so no event is noted.
+    kernel, so no event is noted.  Nothing is mapped behind the range, even where a compound would go on.
 
     Kernel: mm/sparse-vmemmap.c, ``vmemmap_populate_compound_pages()``, 5.19 and later.
     """
@@ -334,7 +339,8 @@ def memmap_init_zone_device(vm, start, end, zone_idx, nid, pgmap, vmemmap_shift,
         if step > 1:
             nr_pages = compound_nr_pages(vm, step, altmap)
             memmap_init_compound(vm, head, zone_idx, nid, pgmap, vmemmap_shift, nr_pages, lo, hi, ev)
-            alias_tails(vm, head, head + nr_pages, head + step, zone_idx, nid, pgmap, vmemmap_shift, lo, hi)
+            shared_end = min(head + step, end)
+            alias_tails(vm, head, head + nr_pages, shared_end, zone_idx, nid, pgmap, vmemmap_shift, lo, hi)
     return end - start
 
 
@@ -386,9 +392,10 @@ def memmap_init_zone_device_nt(vm, start, end, zone_idx, nid, pgmap, vmemmap_shi
             for row in range(min(step, 3)):
                 if lo <= head + row < hi:
                     _stream_row(vm, head + row, 1, model, row)
-            first, last = max(head + 3, lo), min(head + step, hi)
+            initialised = head + compound_nr_pages(vm, step, altmap)
+            first, last = max(head + 3, lo), min(max(initialised, min(head + step, end)), hi)
             if first < last:
                 _stream_row(vm, first, last - first, model, np.int64(3))
-            _set_pageblocks(vm, max(head, lo), min(head + compound_nr_pages(vm, step, altmap), hi))
+            _set_pageblocks(vm, max(head, lo), min(initialised, hi))
     sfence()
     return end - start
