@@ -17,8 +17,8 @@ test: setup ## run all tests
 	@$(bin)/python -m pytest
 
 lab: setup ## open JupyterLab on the first notebook, on this machine only
-	@$(bin)/jupyter lab --ip=127.0.0.1 --LabApp.news_url=None \
-	    $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/00_start_here.ipynb
+	@$(bin)/jupyter lab --ip=127.0.0.1 --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
+	    --LabApp.news_url=None $(if $(filter 0,$(shell id -u)),--allow-root)
 
 bench: compiler setup ## measure the engine against C and the machine's limits, store the results
 	@$(bin)/workbench bench
