@@ -40,8 +40,8 @@ def stamp_svg(svg: bytes, title: str, description: str, digest: str) -> bytes:
 
     Examples
     --------
-    >>> stamp_svg(b'<svg class="main-svg"><defs id="defs-0a1b2c"></defs></svg>', "T", "D", "f" * 64)[:66]
-    b'<svg role="img" aria-labelledby="title-ffffffffffff desc-ffffffffff'
+    >>> stamp_svg(b'<svg class="main-svg"><defs id="defs-0a1b2c"></defs></svg>', "T", "D", "f" * 64)[:51]
+    b'<svg role="img" aria-labelledby="title-ffffffffffff'
     """
     text = svg.decode()
     uid = _UID.search(text)
