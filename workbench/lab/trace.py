@@ -131,6 +131,7 @@ def as_dataset(
         ``before`` and ``after``.  Scalars: ``loads``, ``stores``, ``locked_operations``,
         ``lines_read``, ``lines_written``, ``cond_resched``, ``migratetype_writes``.
     """
+    assert ev.log is not None, "a trace was asked for with a log"
     log = ev.log[: ev.counts[Counter.LOGGED]]
     sites = np.array([site.c_name for site in Site])
     counts = {

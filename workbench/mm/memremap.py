@@ -21,6 +21,7 @@ from workbench.mm.sparse_vmemmap import Altmap, vmem_altmap_offset
 from workbench.series import Switch
 
 _HEAD_BIT = np.uint64(1)
+_LINE_SHIFT = np.uint64(6)
 _RESCHED_PFNS = 1024
 
 
@@ -130,9 +131,7 @@ def put_pages(vm, first, end, vmemmap_shift, ev):
     freed = 0
     for i in range(first, end, step):
         head = load(vm, i, COMPOUND_HEAD, ev)
-        page = i
-        if head & _HEAD_BIT:
-            page = np.int64((head - _HEAD_BIT - vm.address) >> np.uint64(6))
+        page = np.int64((head - _HEAD_BIT - vm.address) >> _LINE_SHIFT) if head & _HEAD_BIT else np.int64(i)
         if page_ref_sub_return(vm, page, Site.put_page_testzero, ev) == 0:
             freed += 1
         pfn = vm.start_pfn + i
