@@ -72,13 +72,14 @@ def memmap(kernel: Kernel, pages: np.ndarray, pageblock_flags: np.ndarray, start
     """The :class:`Memmap` of ``kernel`` over ``pages`` (uint64[nr_pages, 8])."""
     abi: Abi = kernel.abi
     first_tail = {f.name for f in abi.fields(Role.FIRST_TAIL)}
+    node = abi.bits("NODE")
     return Memmap(
         pages=pages,
         pageblock_flags=pageblock_flags,
         start_pfn=start_pfn,
         address=np.uint64(abi.struct_page(start_pfn)),
         zone_shift=np.uint64(abi.bits("ZONE").shift),
-        node_shift=np.uint64(abi.bits("NODE").shift),
+        node_shift=np.uint64(node.shift if node.width else 0),  # without NUMA no shift by all 64 bits
         last_cpupid=np.uint64(abi.bits("LAST_CPUPID").mask),
         reserved=np.uint64(abi.flag("reserved")),
         head=np.uint64(abi.flag("head")),

@@ -140,15 +140,14 @@ class PageArray:
         Raises
         ------
         WorkbenchError
-            EINVAL: not whole subsections, or some do not exist.  Nothing changes.
+            EINVAL: not whole subsections, or some do not exist; or not enough memory.  Nothing changes.
         """
         self._whole_subsections(start_pfn, nr_pages)
-        self._require_existing(start_pfn, nr_pages)
-        for section, bits in self._subsection_bits(start_pfn, nr_pages):
-            rest = int(self._subsections[section]) & ~bits
-            if rest and not self._present[section]:
-                # What stays must not be described by a call that also describes what goes.
-                self._fill([section])
+        self._require_existing(start_pfn, nr_pages, errno=22)
+        rests = {s: int(self._subsections[s]) & ~bits for s, bits in self._subsection_bits(start_pfn, nr_pages)}
+        # What stays must not be described by a call that also describes what goes.
+        self._fill([section for section, rest in rests.items() if rest and not self._present[section]])
+        for section, rest in rests.items():
             self._subsections[section] = np.uint64(rest)
             self._present[section] &= rest != 0
 
@@ -185,19 +184,19 @@ class PageArray:
         Raises
         ------
         WorkbenchError
-            The pages of the range do not exist, or the kernel would fault; ``changed`` then says
-            what was initialised before that.
+            The pages of the range or its node do not exist, or the kernel would fault; ``changed``
+            then says what was initialised before that.
         """
-        self._require_existing(call.start_pfn, call.end_pfn - call.start_pfn)
+        self._require_valid(call)
         end = self._written_end(call)
         fault = self._first_missing(call.start_pfn, end)
-        self._calls.append(call)
-        touched = range(self._section(call.start_pfn), self._section((fault or end) - 1) + 1)
-        for run in _runs([s for s in touched if self._present[s]], self._first_call):
-            self._run_calls(run, [call], fault)
-        if fault is not None:
-            self._fill([s for s in touched if not self._present[s]], stop_pfn=fault)
-            self._calls.pop()
+        if fault is None:
+            self._calls.append(call)
+            self._run_on_present(call, end)
+        else:
+            # A call that stopped half way describes nothing: every section it reached gets its memory first.
+            self.materialise(call.start_pfn, fault - call.start_pfn)
+            self._run_on_present(call, fault)
             raise WorkbenchError(
                 f"kernel page fault: the last compound page of pfn {call.start_pfn:#x}-{call.end_pfn - 1:#x} runs to "
                 f"pfn {end - 1:#x}, and no struct page exists at pfn {fault:#x}; the process that binds the device "
@@ -215,6 +214,15 @@ class PageArray:
         last_head = call.start_pfn + (call.end_pfn - 1 - call.start_pfn) // step * step
         return max(call.end_pfn, last_head + unique)
 
+    def _require_valid(self, call: InitCall) -> None:
+        self._require_existing(call.start_pfn, call.end_pfn - call.start_pfn)
+        node = self.kernel.abi.bits("NODE")
+        if not 0 <= call.nid < 1 << node.width:
+            raise WorkbenchError(
+                f"node {call.nid} does not exist: this configuration keeps {node.width} bits for the node. "
+                f"Use a node from 0 to {(1 << node.width) - 1}."
+            )
+
     def traced(self, call: InitCall, events: Events) -> int:
         """Run ``call`` now, with regular stores, telling ``events`` of each; for small ranges.
 
@@ -223,6 +231,7 @@ class PageArray:
         int
             Pages the kernel's log line reports.
         """
+        self._require_valid(call)
         nr_pages = self._written_end(call) - call.start_pfn
         self._require_existing(call.start_pfn, nr_pages)
         self.materialise(call.start_pfn, nr_pages)
@@ -234,7 +243,7 @@ class PageArray:
         Parameters
         ----------
         start_pfn, nr_pages : int, optional
-            The range; default the whole span.
+            The range; default the whole span.  Sections in which no struct page exists are passed over.
         threads : int
             Python threads that share the work; compiled code runs side by side.
 
@@ -245,10 +254,11 @@ class PageArray:
         """
         start_pfn = self.start_pfn if start_pfn is None else start_pfn
         nr_pages = self.end_pfn - start_pfn if nr_pages is None else nr_pages
-        sections = range(self._section(start_pfn), self._section(start_pfn + nr_pages - 1) + 1)
-        self._fill([s for s in sections if not self._present[s]], threads)
+        first, last = self._section(start_pfn), self._section(start_pfn + nr_pages - 1)
+        sections = range(max(first, 0), min(last + 1, self.nr_sections))
+        self._fill([s for s in sections if self._subsections[s] and not self._present[s]], threads)
 
-    def _fill(self, sections: list[int], threads: int = 1, stop_pfn: int | None = None) -> None:
+    def _fill(self, sections: list[int], threads: int = 1) -> None:
         if not sections:
             return
         arena.require(len(sections) * _SECTION_BYTES, f"filling {count(len(sections))} sections of struct pages")
@@ -257,7 +267,8 @@ class PageArray:
         def fill(chunk: range) -> None:
             calls = self._calls[self._first_call[chunk.start] :]
             self._zero_uninitialised(chunk, calls)
-            self._run_calls(chunk, calls, stop_pfn)
+            for call in calls:
+                self._run(call, chunk.start * PAGES_PER_SECTION, chunk.stop * PAGES_PER_SECTION, None)
             self._present[chunk.start : chunk.stop] = True
 
         with tqdm(total=len(sections), unit="section", desc="filling struct pages", delay=2, leave=False) as bar:
@@ -280,11 +291,12 @@ class PageArray:
             lo = max(lo, min(end, hi))
         self._vm.pages[lo:hi] = 0
 
-    def _run_calls(self, run: range, calls: list[InitCall], stop_pfn: int | None) -> None:
-        """Run ``calls`` in order on the sections of ``run``, no further than ``stop_pfn``."""
-        stop = self.nr_pages if stop_pfn is None else stop_pfn - self.start_pfn
-        for call in calls:
-            self._run(call, run.start * PAGES_PER_SECTION, min(run.stop * PAGES_PER_SECTION, stop), None)
+    def _run_on_present(self, call: InitCall, end_pfn: int) -> None:
+        """Run ``call`` up to ``end_pfn`` on those of its sections that have their memory."""
+        end = end_pfn - self.start_pfn
+        touched = range(self._section(call.start_pfn), self._section(end_pfn - 1) + 1)
+        for run in _runs([s for s in touched if self._present[s]], self._first_call):
+            self._run(call, run.start * PAGES_PER_SECTION, min(run.stop * PAGES_PER_SECTION, end), None)
 
     def _run(self, call: InitCall, lo: int, hi: int, events: Events | None) -> int:
         zone, nid = np.uint64(self.kernel.abi.zone_device), np.uint64(call.nid)
@@ -428,13 +440,14 @@ class PageArray:
             return max(start_pfn, self.start_pfn + (first + int(missing[0])) * PAGES_PER_SUBSECTION)
         return self.end_pfn if end_pfn > self.end_pfn else None
 
-    def _require_existing(self, start_pfn: int, nr_pages: int) -> None:
+    def _require_existing(self, start_pfn: int, nr_pages: int, errno: int | None = None) -> None:
         missing = self._first_missing(start_pfn, start_pfn + nr_pages)
         if nr_pages < 1 or missing is not None:
             where = pfn_range(start_pfn, nr_pages)
             raise WorkbenchError(
                 f"no struct page exists at pfn {missing or start_pfn:#x} of {where}. "
-                "Read inside a device, or add its pages."
+                "Read inside a device, or add its pages.",
+                errno,
             )
 
 
