@@ -12,6 +12,7 @@ Everything here draws Datasets of :mod:`workbench.lab.device_cost`::
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 import ipywidgets as widgets
@@ -161,7 +162,7 @@ def cost_table(cost: xr.Dataset) -> Table:
     where = "inside the device (altmap)" if cost["map"].values[0] == "dev" else "in DRAM"
     return Table(
         f"{mark('derived')} Derived. A device of {text.size(int(cost.size[0]))}, align {_align(cost)}, struct pages "
-        f"{where}: {headline(cost)}. {text.size(int(cost.lost_to_metadata_in_namespace[0]))} of it hold no data "
+        f"{where}: {headline(cost)}. {text.size(int(cost.lost_to_metadata_in_namespace[0]))} of it holds no data "
         "(info block, struct pages kept inside, alignment).",
         [
             "kernel",
@@ -181,7 +182,8 @@ def cost_table(cost: xr.Dataset) -> Table:
 class Calculator(widgets.VBox):
     """The cost of any device: size, align and place of the struct pages in, :func:`cost_table` out.
 
-    Where no kernel runs (an exported page) the table for the first device stands in its place.
+    Where no kernel runs (an exported page) the table stands alone.  A device that the kernel refuses is
+    answered with the reason.
 
     Parameters
     ----------
@@ -199,7 +201,7 @@ class Calculator(widgets.VBox):
     """
 
     def __init__(self, size: str = "1T", align: str = "2M", map: str = "mem") -> None:
-        self._shown: Any = cost_table(device_cost(size, align, map))
+        self._shown = cost_table(device_cost(size, align, map))
         style = {"description_width": "150px"}
         self.size = widgets.Text(
             value=size,
@@ -214,12 +216,14 @@ class Calculator(widgets.VBox):
             value=text.parse_size(align),
             description="align",
             style={**style, "button_width": "90px"},
+            layout={"width": "560px"},
         )
         self.map = widgets.ToggleButtons(
             options=[(place, name) for name, place in _PLACES.items()],
             value=map,
             description="struct pages kept in",
             style={**style, "button_width": "90px"},
+            layout={"width": "560px"},
         )
         self.result = widgets.HTML(self._shown._repr_html_())
         super().__init__([self.size, self.align, self.map, self.result])
@@ -230,8 +234,9 @@ class Calculator(widgets.VBox):
         try:
             self._shown = cost_table(device_cost(self.size.value, self.align.value, self.map.value))
         except WorkbenchError as error:
-            self._shown = Table(str(error), ["the kernel or the calculator refuses this device"], [])
-        self.result.value = self._shown._repr_html_()
+            self.result.value = f'<p role="alert"><b>Refused.</b> {escape(str(error))}</p>'
+        else:
+            self.result.value = self._shown._repr_html_()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         bundle: dict[str, Any] = super()._repr_mimebundle_(**kwargs) or {}

@@ -146,12 +146,12 @@ def stores_table(stores: xr.Dataset) -> Table:
     Returns
     -------
     Table
-        One row a C function; what differs is marked.
+        One row a C function, what differs marked, and one for the sum.
     """
     rows = []
     for at, function in enumerate(stores.function.values.tolist()):
         before, after = int(stores.before[at]), int(stores.after[at])
-        rows.append([f"{function}()", text.count(before), text.count(after), "" if before == after else "◀ differs"])
+        rows.append([f"{function}()", text.count(before), text.count(after), "equal" if before == after else "◀ moved"])
     rows.append(["all", text.count(int(stores.before.sum())), text.count(int(stores.after.sum())), ""])
     return Table(
         f"{mark('derived')} Derived: stores to {text.count(stores.attrs['pages'])} struct pages, by the C function "

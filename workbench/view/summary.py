@@ -86,7 +86,7 @@ class Table:
         head = "".join(f'<th scope="col" style="{s}">{_html(h)}</th>' for h, s in zip(self.header, styles, strict=True))
         body = "".join(
             "<tr>"
-            + f'<th scope="row" style="{styles[0]}font-weight:normal;">{_html(row[0])}</th>'
+            + f'<th scope="row" style="{styles[0]}font-weight:normal;white-space:nowrap;">{_html(row[0])}</th>'
             + "".join(f'<td style="{s}">{_html(cell)}</td>' for cell, s in zip(row[1:], styles[1:], strict=True))
             + "</tr>"
             for row in self.rows
