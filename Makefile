@@ -36,7 +36,7 @@ environment: setup ## write environment.yml anew from pyproject.toml
 	@$(bin)/python scripts/environment
 
 clean: ## remove all that make has made, the environment too
-	rm -rf .venv build out .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv out .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 browser compiler:
