@@ -15,9 +15,6 @@ Both figures draw a Dataset of :func:`workbench.lab.device_layout.device_layout`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
@@ -25,14 +22,16 @@ import xarray as xr
 from workbench.abi import STRUCT_PAGE_BYTES, WORDS, Abi, Role
 from workbench.abi.constants import PAGE_SHIFT, PAGE_SIZE, PAGES_PER_SECTION
 from workbench.errors import WorkbenchError
-from workbench.lab.device_layout import ROLES, WIDE
+from workbench.lab.device_layout import ROLES
+from workbench.mm.sparse_vmemmap import STRUCT_PAGES_PER_PAGE, VMEMMAP_RESERVE_NR
 from workbench.series import kernel
 from workbench.text import count, pfn_range, size
 from workbench.text import pfn as pfn_text
 from workbench.text import word as word_text
-from workbench.view import palette, words
+from workbench.view import cells, palette, words
+from workbench.view.bits import draw_bits
 from workbench.view.export import describe
-from workbench.view.panels import FAINT, INK, Panel, Panels, tint
+from workbench.view.panels import CHAR_PX, FAINT, INK, Panel, Panels
 from workbench.view.summary import mark
 
 FEWEST_PX = 2
@@ -41,16 +40,8 @@ FEWEST_PX = 2
 _FOLD = 1.1
 """Width of the folded column, in struct pages."""
 
-_CELL_PX, _CELL_WIDTH = 24, 0.96
-_CELL_CHARS = 13
-"""Characters of 10 px that fit a cell; longer texts are set smaller."""
-
-_CHAR_PX = 6.7
-_LABELS_PX = 38
-"""Room above the bits for two lines of labels."""
-
-_MONO = {"family": palette.MONO_FAMILY}
-_OFFSETS = [f"+{8 * word}" for word in range(WORDS)]
+_UNIQUE = VMEMMAP_RESERVE_NR * STRUCT_PAGES_PER_PAGE
+"""Struct pages of a deduplicated compound that have memory of their own."""
 
 
 def memory_map(ds: xr.Dataset, page: int = 1, word: int = 1) -> go.Figure:
@@ -81,25 +72,31 @@ def memory_map(ds: xr.Dataset, page: int = 1, word: int = 1) -> go.Figure:
         )
     nbytes = size((ds.attrs["end_pfn"] - ds.attrs["start_pfn"]) << PAGE_SHIFT)
     map_ = Panels(
-        [(HEAD_GAP, 28), (48, 28), (48, 9 * _CELL_PX), (64, WORDS * 19), (68, 24)],
+        [(HEAD_GAP, 28), (48, 28), (48, 9 * cells.ROW_PX), (64, WORDS * 19), (68, 24)],
         f"A {nbytes} device down to a bit: {_shape(ds)}, kernel {ds.attrs['kernel']}",
         origin_line(ds),
         bottom_px=78,
     )
     device, section, compound, inspector, bits = map_.panels
     abi = kernel(ds.attrs["kernel"]).abi
-    shown = _page_roles(abi, ds)
+    shown, tails = _page_roles(abi, ds), ds.attrs["pages_per_compound"] > 1
     _device(map_, device, ds)
     _section(map_, section, ds)
     _pages(map_, compound, ds, selected=page)
+    run = count(ds.attrs["run_pages"])
+    what = f"a compound page of {run} struct pages" if tails else f"{run} base pages"
+    map_.heading(
+        compound,
+        f"3  {what}, from pfn {pfn_text(ds.attrs['compound_pfn'])}",
+        f"the first {ds.sizes['page']} wide, not to scale; a cell is a word of 8 bytes",
+    )
     _inspector(map_, inspector, abi, ds, page, word)
-    _bits(map_, bits, abi, ds, page, word)
+    draw_bits(map_, bits, abi, *_rows(ds)[page], word)
     map_.zoom(device, *_section_place(ds), section)
     map_.zoom(section, *_compound_place(ds), compound)
-    map_.wedge(compound, *_page_place(page), inspector)
+    map_.wedge(compound, *_page_place(page, ds), inspector)
     map_.wedge(inspector, 0, 1, bits)
     map_.legend({*shown, *_part_roles(ds)})
-    tails = ds.attrs["pages_per_compound"] > 1
     map_.figure.layout.meta = {"origin": "derived"}
     return describe(
         map_.figure,
@@ -143,7 +140,7 @@ def before_after(before: xr.Dataset, after: xr.Dataset) -> go.Figure:
     differs = before.words.values != after.words.values
     nbytes = (after.attrs["run_pages"]) << PAGE_SHIFT
     map_ = Panels(
-        [(HEAD_GAP, 9 * _CELL_PX), (62, 9 * _CELL_PX)],
+        [(HEAD_GAP, 9 * cells.ROW_PX), (62, 9 * cells.ROW_PX)],
         f"{size(nbytes)} of a device: {_shape(before)} before, {_shape(after)} after",
         origin_line(after),
         bottom_px=44,
@@ -169,7 +166,7 @@ def before_after(before: xr.Dataset, after: xr.Dataset) -> go.Figure:
     )
 
 
-HEAD_GAP = 24
+HEAD_GAP = 32
 """Pixels for the heading of a first panel that has one."""
 
 
@@ -196,7 +193,7 @@ def _device(map_: Panels, panel: Panel, ds: xr.Dataset) -> None:
                 showlegend=False,
                 **panel.axes,
             )
-            if pages / total * map_.plot_width_px > _CHAR_PX * len(what):
+            if pages / total * map_.plot_width_px > CHAR_PX * len(what):
                 ground = palette.ROLES[role].fill
                 map_.figure.add_annotation(
                     text=what, x=at + drawn / 2, y=0.5, bgcolor=ground, font={"color": INK}, **panel.ref
@@ -254,8 +251,7 @@ def _section_text(ds: xr.Dataset, total: int, heads: int) -> str:
         return f"{count(total - _metadata(ds))} base pages, each with a reference of its own"
     if heads > 1:
         return f"{count(heads)} compound pages of {count(ds.attrs['pages_per_compound'])} struct pages"
-    part = ds.attrs["pages_per_compound"] / total
-    return f"{count(total)} struct pages, one {part:g}th of a compound page" if heads else f"{count(total)} tails"
+    return f"{count(total)} of the {count(ds.attrs['pages_per_compound'])} struct pages of a compound page"
 
 
 def _section_aside(heads: int, ds: xr.Dataset) -> str:
@@ -274,125 +270,26 @@ def _pages(
 ) -> None:
     """The first struct pages word by word, the others folded."""
     abi = kernel(ds.attrs["kernel"]).abi
-    pages, roles = ds.sizes["page"], _page_roles(abi, ds)
-    rows = _rows(ds)
-    cells = [words.short(abi, row, pfn) for row, pfn in rows]
-    lines = [words.long(abi, row, pfn) for row, pfn in rows]
-    for role in dict.fromkeys(roles):
-        at = [k for k, r in enumerate(roles) if r is role]
-        map_.figure.add_bar(
-            x=at,
-            y=[0.5] * len(at),
-            base=[-0.72] * len(at),
-            width=[_CELL_WIDTH] * len(at),
-            marker=palette.role_marker(role),
-            hoverinfo="skip",
-            showlegend=False,
-            **panel.axes,
-        )
-    x, y = np.repeat(np.arange(pages), WORDS), np.tile(np.arange(WORDS), pages)
-    texts = [text for cell in cells for text in cell]
-    changed = np.zeros(len(x), bool) if outlined is None else outlined.ravel()
-    order = np.argsort(changed, kind="stable")  # outlines on top of their neighbours
-    map_.figure.add_bar(
-        x=x[order],
-        y=np.full(len(x), 0.86),
-        base=y[order] + 0.07,
-        width=np.full(len(x), _CELL_WIDTH),
-        marker={
-            "color": [tint(palette.ROLES[roles[k]].fill) for k in x[order]],
-            "line": {
-                "color": [palette.CHANGED["color"] if c else "#BBBBBB" for c in changed[order]],
-                "width": [palette.CHANGED["width"] if c else 0.5 for c in changed[order]],
-            },
-        },
-        text=[texts[k] for k in order],
-        textposition="inside",
-        insidetextanchor="middle",
-        textangle=0,
-        constraintext="none",
-        textfont={
-            **_MONO,
-            "size": [min(10, 10 * _CELL_CHARS / max(1, len(texts[k]))) for k in order],
-            "color": [INK if texts[k] != "0" else FAINT for k in order],
-        },
-        hovertext=[
-            f"pfn {pfn_text(pfn)} +{8 * y[k]}  {word_text(row[y[k]])}<br>{lines[x[k]][y[k]]}"
-            for k in order
-            for row, pfn in [rows[x[k]]]
-        ],
-        hoverinfo="text",
-        showlegend=False,
-        name="words",
-        **panel.axes,
-    )
-    _folded(map_, panel, ds, roles[-1])
-    names = [f"{k}<br>{_label(role)}" for k, role in enumerate(roles)]
-    map_.axes(
-        panel,
-        {
-            "range": [-0.5, pages + _FOLD - 0.5],
-            "showticklabels": True,
-            "tickvals": list(range(pages)),
-            "ticktext": names,
-            "tickfont": {"size": 11},
-        },
-        {
-            "range": [WORDS, -0.8],
-            "showticklabels": True,
-            "tickvals": [k + 0.5 for k in range(WORDS)],
-            "ticktext": _OFFSETS,
-            "tickfont": {**_MONO, "size": 11},
-        },
-    )
+    rows, roles = _rows(ds), _page_roles(abi, ds)
+    bars = [*cells.role_bars(roles), cells.word_bar(abi, rows, outlined)]
+    rest = ds.attrs["run_pages"] - len(rows)
+    if rest:
+        bars.append(_folded(ds, len(rows), rest, roles[-1]))
+    for bar in bars:
+        map_.figure.add_trace(bar.update(panel.axes))
+    map_.axes(panel, *cells.axes(roles, _FOLD))
     if selected is not None:
-        per = ds.attrs["pages_per_compound"]
-        what = f"a compound page of {count(per)}" if per > 1 else f"{count(ds.attrs['run_pages'])} base pages"
-        map_.heading(
-            panel,
-            f"3  {what} struct pages, from pfn {pfn_text(ds.attrs['compound_pfn'])}"
-            if per > 1
-            else f"3  {what}, from pfn {pfn_text(ds.attrs['compound_pfn'])}",
-            f"the first {pages} wide, not to scale; a cell is a word of 8 bytes",
-        )
-        map_.figure.add_shape(
-            type="rect",
-            x0=selected - 0.5,
-            x1=selected + 0.5,
-            y0=-0.8,
-            y1=WORDS,
-            line={"color": palette.BLUE, "width": 2},
-            **panel.ref,
-        )
+        frame = {"x0": selected - 0.5, "x1": selected + 0.5, "y0": cells.TOP, "y1": WORDS}
+        map_.figure.add_shape(type="rect", line={"color": palette.BLUE, "width": 2}, **frame, **panel.ref)
 
 
-def _folded(map_: Panels, panel: Panel, ds: xr.Dataset, role: Role) -> None:
-    """One column for the struct pages after the shown ones."""
-    pages, rest = ds.sizes["page"], ds.attrs["run_pages"] - ds.sizes["page"]
-    if not rest:
-        return
+def _folded(ds: xr.Dataset, pages: int, rest: int, role: Role) -> go.Bar:
     alike = int(ds.alike) == rest
     text = f"<b>× {count(rest)}</b><br>{'alike' if alike else 'more, not all alike'}"
-    map_.figure.add_bar(
-        x=[pages - 0.5 + _FOLD / 2],
-        y=[WORDS + 0.72],
-        base=[-0.72],
-        width=[_FOLD - 0.1],
-        marker={"color": tint(palette.ROLES[role].fill, 0.15), "line": {"color": "#BBBBBB", "width": 1}},
-        text=[text],
-        textposition="inside",
-        insidetextanchor="middle",
-        textangle=0,
-        constraintext="none",
-        textfont={"size": 13, "color": INK},
-        hovertext=[
-            f"pages {pages} to {ds.attrs['run_pages'] - 1}, each with the words of page {pages - 1}" if alike else ""
-        ],
-        hoverinfo="text",
-        showlegend=False,
-        name="folded",
-        **panel.axes,
-    )
+    if _shares(ds):
+        text += f"<br><br>from {_UNIQUE} on<br>in shared<br>memory"
+    hover = f"pages {pages} to {pages + rest - 1}" + (f": each with the words of page {pages - 1}" if alike else "")
+    return cells.folded_bar(pages, _FOLD, role, text, hover)
 
 
 def _inspector(map_: Panels, panel: Panel, abi: Abi, ds: xr.Dataset, page: int, word: int) -> None:
@@ -401,7 +298,7 @@ def _inspector(map_: Panels, panel: Panel, abi: Abi, ds: xr.Dataset, page: int, 
     role = abi.role(row, pfn)
     y = [k + 0.5 for k in range(WORDS)]
     for x, texts, font in (
-        (0.005, [word_text(w) for w in row], _MONO),
+        (0.005, [word_text(w) for w in row], cells.MONO),
         (0.19, words.long(abi, row, pfn), {}),
     ):
         map_.figure.add_scatter(
@@ -425,8 +322,8 @@ def _inspector(map_: Panels, panel: Panel, abi: Abi, ds: xr.Dataset, page: int, 
             "range": [WORDS, 0],
             "showticklabels": True,
             "tickvals": y,
-            "ticktext": _OFFSETS,
-            "tickfont": {**_MONO, "size": 11},
+            "ticktext": cells.OFFSETS,
+            "tickfont": {**cells.MONO, "size": 11},
         },
     )
     label = palette.ROLES[role].label
@@ -437,104 +334,7 @@ def _inspector(map_: Panels, panel: Panel, abi: Abi, ds: xr.Dataset, page: int, 
     )
 
 
-def _bits(map_: Panels, panel: Panel, abi: Abi, ds: xr.Dataset, page: int, word: int) -> None:
-    """The 64 bits of a word, 63 on the left, with what they belong to above and what stands out below."""
-    row, pfn = _rows(ds)[page]
-    value = row[word]
-    bits = [value >> bit & 1 for bit in range(63, -1, -1)]
-    map_.figure.add_bar(
-        x=list(range(64)),
-        y=[1] * 64,
-        width=[0.9] * 64,
-        marker={"color": ["#222222" if b else "#FFFFFF" for b in bits], "line": {"color": "#999999", "width": 1}},
-        text=[str(b) for b in bits],
-        textposition="inside",
-        insidetextanchor="middle",
-        textangle=0,
-        constraintext="none",
-        textfont={**_MONO, "size": 10, "color": ["#FFFFFF" if b else "#8A8A8A" for b in bits]},
-        hovertext=[f"bit {63 - k}" for k in range(64)],
-        hoverinfo="text",
-        showlegend=False,
-        name="bits",
-        **panel.axes,
-    )
-    ticks = [63, *range(56, -1, -8)]
-    map_.axes(
-        panel,
-        {
-            "range": [-0.5, 63.5],
-            "showticklabels": True,
-            "tickvals": [63 - bit for bit in ticks],
-            "ticktext": [str(bit) for bit in ticks],
-            "tickfont": {"size": 11},
-        },
-        {"range": [0, 1]},
-    )
-    map_.heading(panel, f"5  word +{8 * word} as bits, 63 to 0", above_px=_LABELS_PX)
-    per_bit = map_.plot_width_px / 64
-    place = {"xref": panel.x, "yref": "paper", "font": {"size": 12, "color": INK}}
-    spans = words.spans(abi, row, pfn, word)
-    texts = [f"{span.name} {span.text}".strip() for span in spans]
-    centres = [63 - (span.high + span.low) / 2 for span in spans]
-    y = map_.y_paper(panel.top_px - 4)
-    for span, text, x, level in zip(spans, texts, centres, _levels(centres, texts, per_bit), strict=True):
-        path = f"M{63 - span.high - 0.45},{y} L{63 - span.low + 0.45},{y}"
-        line = {"color": INK, "width": 2}
-        map_.figure.add_shape(type="path", path=path, xref=panel.x, yref="paper", line=line)
-        above = map_.y_paper(panel.top_px - 6 - 15 * level)
-        map_.figure.add_annotation(text=text, y=above, yanchor="bottom", **_within(x, text, per_bit), **place)
-    marks = _marks(abi, row, pfn, word)
-    xs = [63 - bit for bit, _ in marks]
-    tip = map_.y_paper(panel.top_px + panel.height_px + 19)
-    for (_, text), x, level in zip(marks, xs, _levels(xs, [text for _, text in marks], per_bit), strict=True):
-        map_.figure.add_annotation(
-            text=text,
-            x=x,
-            y=tip,
-            ax=0,
-            ay=20 + 15 * level,
-            xanchor=_within(x, text, per_bit)["xanchor"],
-            showarrow=True,
-            arrowhead=2,
-            arrowcolor=INK,
-            **place,
-        )
-
-
-def _marks(abi: Abi, row: Sequence[int], pfn: int, word: int) -> list[tuple[int, str]]:
-    """What to say about single bits: the page flags that are set, or what bit 0 of word 1 tells."""
-    role = abi.role(row, pfn)
-    if word == 0:
-        return [(bit, name) for bit, name in reversed(words.set_flags(abi, role, row[0]))]
-    if word == 1:
-        if role.is_tail:
-            return [(0, "<b>bit 0 is set: this is a tail; clear it for the address of its head </b>")]
-        return [(0, "<b>bit 0 is clear: this is no tail </b>")]
-    return []
-
-
 # placing
-
-
-def _levels(centres: Sequence[float], texts: Sequence[str], px_per_unit: float) -> list[int]:
-    """For each label, left to right, the lowest line on which it touches no label placed before."""
-    ends: list[float] = []
-    levels = []
-    for x, text in zip(centres, texts, strict=True):
-        half = len(text) * _CHAR_PX / 2 / px_per_unit
-        level = next((k for k, end in enumerate(ends) if end < x - half), len(ends))
-        ends[level : level + 1] = [x + half]
-        levels.append(level)
-    return levels
-
-
-def _within(x: float, text: str, px_per_unit: float) -> dict[str, Any]:
-    """``x`` and ``xanchor`` of a label that must not leave the panel of 64 bits."""
-    half = len(text) * _CHAR_PX / 2 / px_per_unit
-    if x + half > 63.5:
-        return {"x": 63.5, "xanchor": "right"}
-    return {"x": -0.5, "xanchor": "left"} if x - half < -0.5 else {"x": x, "xanchor": "center"}
 
 
 def _section_place(ds: xr.Dataset) -> tuple[float, float]:
@@ -549,8 +349,9 @@ def _compound_place(ds: xr.Dataset) -> tuple[float, float]:
     return low, min(1.0, low + ds.attrs["run_pages"] / total)
 
 
-def _page_place(page: int) -> tuple[float, float]:
-    return page / (WIDE + _FOLD), (page + 1) / (WIDE + _FOLD)
+def _page_place(page: int, ds: xr.Dataset) -> tuple[float, float]:
+    columns = ds.sizes["page"] + _FOLD
+    return page / columns, (page + 1) / columns
 
 
 # naming
@@ -576,8 +377,10 @@ def _part_roles(ds: xr.Dataset) -> list[str]:
     return [_role_of_part(part, ds) for part, pages in parts if pages]
 
 
-def _label(role: Role) -> str:
-    return palette.ROLES[role].label.replace("further ", "")
+def _shares(ds: xr.Dataset) -> bool:
+    """Whether most of the compound's struct pages are a vmemmap page mapped again and again."""
+    dedup = kernel(ds.attrs["kernel"]).tree.dedup and not ds.part_pages.sel(part="altmap")
+    return bool(dedup) and ds.attrs["pages_per_compound"] > _UNIQUE
 
 
 def _shape(ds: xr.Dataset) -> str:

@@ -15,11 +15,14 @@ import plotly.graph_objects as go
 from workbench.view import palette
 
 HEADING_PX = 20
+CHAR_PX = 6.7
+"""Width of a character of 12 px, about: to see whether a label fits."""
+
 INK, FAINT = "#222222", "#6B6B6B"
 """Text in a panel, and text that only explains: both keep 4.5 to 1 on white."""
 
 _LEGEND_PX, _LEGEND_ROW_PX = 70, 22
-"""Where the legend begins below the top of the figure, and the height of its one row."""
+"""Where the legend begins below the top of the figure, and the height of a row of it."""
 
 WEDGE = "rgba(0,0,0,0.06)"
 
@@ -66,6 +69,8 @@ class Panels:
         Above everything, on the left.
     left_px, right_px, bottom_px : float
         Margins; the one on top holds title, subtitle and legend.
+    legend_rows : int
+        Rows the legend takes: plotly starts a new one where the entries, all as wide as the widest, fill a row.
     """
 
     def __init__(
@@ -77,10 +82,12 @@ class Panels:
         left_px: float = 64,
         right_px: float = 24,
         bottom_px: float = 24,
+        legend_rows: int = 1,
     ) -> None:
-        top_px = _LEGEND_PX + _LEGEND_ROW_PX
+        top_px = _LEGEND_PX + _LEGEND_ROW_PX * legend_rows
         self.plot_height_px = sum(gap + height for gap, height in heights_px)
         self.plot_width_px = width_px - left_px - right_px
+        self.left_px = left_px
         self.figure = go.Figure(
             layout={
                 "template": "devmap",
@@ -131,7 +138,7 @@ class Panels:
     def heading(self, panel: Panel, text: str, aside: str = "", above_px: float = 4) -> None:
         """Write ``text`` in bold above ``panel``, and ``aside`` faintly at the right end of the same line."""
         place = {"yref": "paper", "xref": "paper", "y": self.y_paper(panel.top_px - above_px), "yanchor": "bottom"}
-        left = {"x": 0, "xanchor": "left", "xshift": -48, "align": "left"}
+        left = {"x": 0, "xanchor": "left", "xshift": 16 - self.left_px, "align": "left"}
         self.figure.add_annotation(text=f"<b>{text}</b>", font={"size": 13}, **left, **place)
         if aside:
             self.figure.add_annotation(text=aside, x=1, xanchor="right", font={"size": 11, "color": FAINT}, **place)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from workbench.abi import Abi, Field, Role
+from workbench.abi import WORDS, Abi, Field, Role
 from workbench.abi.constants import COMPOUND_PAGE_DTOR, LIST_POISON1, LIST_POISON2, TAIL_MAPPING
 from workbench.text import pfn as pfn_text
 from workbench.text import word as word_text
@@ -74,6 +74,8 @@ def short(abi: Abi, words: Sequence[int], pfn: int) -> list[str]:
     ['reserved', 'pgmap', '0', '0', '0', '0', 'map −1 ref 1', '0']
     """
     role = abi.role(words, pfn)
+    if role is Role.UNINITIALISED:
+        return ["0"] * WORDS
     by_word = _by_word(abi, role, words)
     return [_cell(abi, role, fields, words, pfn) for fields in by_word]
 
@@ -148,7 +150,7 @@ def set_flags(abi: Abi, role: Role, flags: int) -> list[tuple[int, str]]:
 
 def _by_word(abi: Abi, role: Role, words: Sequence[int]) -> list[list[Field]]:
     fields = abi.fields(role, int(words[0]))
-    return [[f for f in fields if f.word == word] for word in range(8)]
+    return [[f for f in fields if f.word == word] for word in range(WORDS)]
 
 
 def _order_in_flags(abi: Abi, role: Role) -> bool:
