@@ -16,7 +16,9 @@ from functools import cache
 from pathlib import Path
 
 import numba
-from numba import config, njit
+from numba import config
+from numba.core.registry import CPUDispatcher
+from numba.core.types import unliteral
 from numba.extending import intrinsic
 
 __all__ = ["JIT", "intrinsic", "jit"]
@@ -42,11 +44,38 @@ def _cache_dir() -> str | None:
     return str(folder) if os.access(folder, os.W_OK) else None
 
 
+class _Dispatcher(CPUDispatcher):
+    """A compiled function whose callers in compiled code get a version of its own, the bare one.
+
+    Numba gives every version the wrappers by which Python and C call it, stores it in the cache, and
+    makes another one for each literal among the arguments.  Kernels call kernels: most versions are
+    only ever called from compiled code and linked into their callers.  Left out there, all this is two
+    thirds of the time a fresh checkout needs to its first result.
+    """
+
+    def __init__(self, py_func, targetoptions):
+        super().__init__(py_func, targetoptions=targetoptions | {"no_cfunc_wrapper": True})
+        self._bare = CPUDispatcher(
+            py_func, targetoptions=targetoptions | {"no_cfunc_wrapper": True, "no_cpython_wrapper": True}
+        )
+
+    def get_call_template(self, args, kws):
+        return self._bare.get_call_template([unliteral(a) for a in args], {k: unliteral(a) for k, a in kws.items()})
+
+    def get_overload(self, sig):
+        return self._bare.get_overload(sig)
+
+
 def jit(function: Callable) -> Callable:
     """Compile ``function`` for nopython mode on first call, once for each set of argument types."""
+    if not JIT:
+        return function
     folder = _cache_dir()
     before, config.CACHE_DIR = config.CACHE_DIR, folder or config.CACHE_DIR
     try:
-        return njit(nogil=True, cache=folder is not None)(function)
+        dispatcher = _Dispatcher(function, {"nopython": True, "nogil": True})
+        if folder is not None:
+            dispatcher.enable_caching()
+        return dispatcher
     finally:
         config.CACHE_DIR = before

@@ -241,11 +241,11 @@ def memmap_init_compound(vm, head, zone_idx, nid, pgmap, vmemmap_shift, nr_pages
 
 @jit
 def _at(vm, scratch, i):
-    """A Memmap over a few scratch rows that stand for the rows from ``i`` on."""
+    """A Memmap over a few scratch rows that stand for the rows from ``i`` on; none begins a pageblock."""
     return Memmap(
         scratch,
-        np.zeros(1, np.uint64),
-        vm.start_pfn + i,
+        vm.pageblock_flags,
+        1,
         struct_page(vm, i),
         vm.zone_shift,
         vm.node_shift,
@@ -265,7 +265,7 @@ def _compound_model(vm, head, zone_idx, nid, pgmap, vmemmap_shift):
     Every further tail has the bytes of tail 3.  Nothing else, pageblocks included, is touched.
     """
     scratch = np.zeros((4, 8), np.uint64)
-    rows = min(4, 1 << vmemmap_shift)
+    rows = min(4, pfns_per_compound(vm, vmemmap_shift))
     model = _at(vm, scratch, head)
     __init_zone_device_page(model, _ROW_0, zone_idx, nid, pgmap, None)
     if rows > 1:
@@ -311,6 +311,18 @@ def pfns_per_compound(vm, vmemmap_shift):
 
 
 @jit
+def _init_head(vm, i, zone_idx, nid, pgmap, ev):
+    if vm.switches & Switch.P3:
+        __init_zone_device_page(vm, i, zone_idx, nid, pgmap, ev)
+    else:
+        __init_single_page(vm, i, zone_idx, nid, ev)
+        __SetPageReserved(vm, i, ev)
+        store(vm, i, PGMAP, pgmap, Site.memmap_init_zone_device, ev)
+        store(vm, i, ZONE_DEVICE_DATA, _ZERO, Site.memmap_init_zone_device, ev)
+        set_pageblock_migratetype(vm, i, ev)
+
+
+@jit
 def memmap_init_zone_device(vm, start, end, zone_idx, nid, pgmap, vmemmap_shift, altmap, lo, hi, ev):
     """Initialise rows ``start`` to ``end`` of a pgmap's range, those inside ``[lo, hi)``.
 
@@ -326,21 +338,17 @@ def memmap_init_zone_device(vm, start, end, zone_idx, nid, pgmap, vmemmap_shift,
         Pages the kernel's log line reports: ``end - start``, whatever the compounds.
     """
     step = pfns_per_compound(vm, vmemmap_shift)
+    if step == 1:
+        for i in range(max(start, lo), min(end, hi)):
+            _init_head(vm, i, zone_idx, nid, pgmap, ev)
+        return end - start
+    nr_pages = compound_nr_pages(vm, step, altmap)
     for head in range(start + max(lo - start, 0) // step * step, min(end, hi), step):
         if lo <= head < hi:
-            if vm.switches & Switch.P3:
-                __init_zone_device_page(vm, head, zone_idx, nid, pgmap, ev)
-            else:
-                __init_single_page(vm, head, zone_idx, nid, ev)
-                __SetPageReserved(vm, head, ev)
-                store(vm, head, PGMAP, pgmap, Site.memmap_init_zone_device, ev)
-                store(vm, head, ZONE_DEVICE_DATA, _ZERO, Site.memmap_init_zone_device, ev)
-                set_pageblock_migratetype(vm, head, ev)
-        if step > 1:
-            nr_pages = compound_nr_pages(vm, step, altmap)
-            memmap_init_compound(vm, head, zone_idx, nid, pgmap, vmemmap_shift, nr_pages, lo, hi, ev)
-            shared_end = min(head + step, end)
-            alias_tails(vm, head, head + nr_pages, shared_end, zone_idx, nid, pgmap, vmemmap_shift, lo, hi)
+            _init_head(vm, head, zone_idx, nid, pgmap, ev)
+        memmap_init_compound(vm, head, zone_idx, nid, pgmap, vmemmap_shift, nr_pages, lo, hi, ev)
+        shared_end = min(head + step, end)
+        alias_tails(vm, head, head + nr_pages, shared_end, zone_idx, nid, pgmap, vmemmap_shift, lo, hi)
     return end - start
 
 
@@ -378,24 +386,36 @@ def memmap_init_zone_device_nt(vm, start, end, zone_idx, nid, pgmap, vmemmap_shi
     """:func:`memmap_init_zone_device` with non-temporal stores: the same bytes, several times the speed.
 
     The regular code makes four model rows (head, tails 1 to 3) that stay in the first-level cache;
-    each row is then streamed to where it belongs, the third tail to all the others.
+    each row is then streamed to where it belongs, the third tail to all the others.  From one compound
+    to the next nothing but addresses changes, so each word of the model grows by the same amount every
+    time.  Locked operations, which wait for all streaming stores, come last.
     """
     step = pfns_per_compound(vm, vmemmap_shift)
+    first_head = max(start, lo) if step == 1 else start + max(lo - start, 0) // step * step
+    if first_head >= min(end, hi):
+        return end - start
+    model = _compound_model(vm, first_head, zone_idx, nid, pgmap, vmemmap_shift)
     if step == 1:
-        first, last = max(start, lo), min(end, hi)
+        _stream_row(vm, first_head, min(end, hi) - first_head, model, 0)
+        sfence()
+        _set_pageblocks(vm, first_head, min(end, hi))
+        return end - start
+    growth = _compound_model(vm, first_head + step, zone_idx, nid, pgmap, vmemmap_shift)
+    for row in range(4):
+        for word in range(8):
+            growth[row, word] -= model[row, word]
+    nr_pages = compound_nr_pages(vm, step, altmap)
+    for head in range(first_head, min(end, hi), step):
+        for row in range(min(step, 3)):
+            if lo <= head + row < hi:
+                _stream_row(vm, head + row, 1, model, row)
+        first, last = max(head + 3, lo), min(max(head + nr_pages, min(head + step, end)), hi)
         if first < last:
-            _stream_row(vm, first, last - first, _compound_model(vm, first, zone_idx, nid, pgmap, _ROW_0), _ROW_0)
-            _set_pageblocks(vm, first, last)
-    else:
-        for head in range(start + max(lo - start, 0) // step * step, min(end, hi), step):
-            model = _compound_model(vm, head, zone_idx, nid, pgmap, vmemmap_shift)
-            for row in range(min(step, 3)):
-                if lo <= head + row < hi:
-                    _stream_row(vm, head + row, 1, model, row)
-            initialised = head + compound_nr_pages(vm, step, altmap)
-            first, last = max(head + 3, lo), min(max(initialised, min(head + step, end)), hi)
-            if first < last:
-                _stream_row(vm, first, last - first, model, np.int64(3))
-            _set_pageblocks(vm, max(head, lo), min(initialised, hi))
+            _stream_row(vm, first, last - first, model, 3)
+        for row in range(4):
+            for word in range(8):
+                model[row, word] += growth[row, word]
     sfence()
+    for head in range(first_head, min(end, hi), step):
+        _set_pageblocks(vm, max(head, lo), min(head + nr_pages, hi))
     return end - start
