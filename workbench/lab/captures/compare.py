@@ -13,14 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from workbench.abi import STRUCT_PAGE_BYTES, Abi
-from workbench.lab.captures.reading import Span
+from workbench.lab.captures.reading import Image
 from workbench.mm import PageArray
 from workbench.text import word
 
 _PGMAP_WORD = 1
 _STAND_IN = 0xFFFF_A500_0000_0000
 """Kernel addresses no real machine of the captures uses (a hole between direct map and vmalloc)."""
-_KERNEL_HALF = 1 << 63
 
 
 class Pointers:
@@ -49,16 +48,22 @@ class Pointers:
         for stand_in in np.unique(column[(column > _STAND_IN) & (column <= self._next)]).tolist():
             rows = column == np.uint64(stand_in)
             if stand_in not in self._learnt:
-                seen = int(recorded[rows, _PGMAP_WORD][0])
-                if not seen & _KERNEL_HALF or seen & 7 or seen in self._learnt.values():
+                seen = filter(_is_kernel_pointer, recorded[rows, _PGMAP_WORD].tolist())
+                address = next(seen, None)
+                if address is None or address in self._learnt.values():
                     continue
-                self._learnt[stand_in] = seen
+                self._learnt[stand_in] = address
             column[rows] = np.uint64(self._learnt[stand_in])
+
+
+def _is_kernel_pointer(address: int) -> bool:
+    """Whether an object of the kernel can lie there: in the upper half, at a multiple of 8 bytes."""
+    return address >> 56 == 0xFF and address & 7 == 0
 
 
 @dataclass
 class Comparison:
-    """What comparing the spans of a state gave; pages are counted once, however many spans hold them."""
+    """What comparing a state gave: pages, bytes, and the first difference in words."""
 
     pages: int = 0
     pages_left_out: int = 0
@@ -67,77 +72,67 @@ class Comparison:
     first: str = ""
 
 
-def compare(spans: tuple[Span, ...], array: PageArray | None, in_device: np.ndarray, pointers: Pointers) -> Comparison:
-    """Compare the spans of a state with the page array.
+def compare(image: Image, inside: np.ndarray, array: PageArray, pointers: Pointers) -> Comparison:
+    """Compare recorded struct pages with the page array.
 
     Parameters
     ----------
-    spans : tuple of Span
-    array : PageArray or None
-        None where the run has no device.
-    in_device : int64[n, 2]
-        First pfn, and the pfn after the last, of each stretch of memory that belongs to devices or to
-        the memory devices are made of.  Pages elsewhere belong to the page allocator: left out.
+    image : Image
+    inside : bool[n]
+        Which of its pages belong to devices or to the memory devices are made of.  The others belong
+        to the page allocator: left out.
+    array : PageArray
     pointers : Pointers
 
     Returns
     -------
     Comparison
-        A page recorded as having no struct page is compared too: the array must have none.
+        A page recorded as having no struct page is compared too: the array must have none.  A page
+        that only one side has differs in all its bytes.
     """
-    out = Comparison()
-    done = np.empty(0, np.int64)
-    for span in spans:
-        pfns = np.arange(span.pfn, span.pfn + span.nr_pages)
-        fresh = ~np.isin(pfns, done)
-        done = np.concatenate([done, pfns[fresh]])
-        ours_too = ((pfns[:, None] >= in_device[:, 0]) & (pfns[:, None] < in_device[:, 1])).any(axis=1) & fresh
-        out.pages_left_out += int((fresh & ~ours_too).sum())
-        if array is not None and ours_too.any():
-            _compare_pages(span, pfns[ours_too], array, pointers, out)
+    pfns, exists, words = image.pfns[inside], image.exists[inside], image.words[inside]
+    out = Comparison(len(pfns), len(inside) - len(pfns))
+    ours_exists = _exists(array, pfns)
+    out.bytes_compared = int((exists | ours_exists).sum()) * STRUCT_PAGE_BYTES
+    alone = exists != ours_exists
+    if alone.any():
+        out.bytes_different = int(alone.sum()) * STRUCT_PAGE_BYTES
+        at = int(np.argmax(alone))
+        sides = ("a", "none") if exists[at] else ("no", "one")
+        out.first = f"pfn {pfns[at]:#x}: recorded {sides[0]} struct page, engine {sides[1]}"
+    both = exists & ours_exists
+    if both.any():
+        pfns, recorded = pfns[both], words[both]
+        ours = array.rows(pfns)
+        pointers.resolve(ours, recorded)
+        out.bytes_different += int((ours.view(np.uint8) != recorded.view(np.uint8)).sum())
+        differ = (ours != recorded).any(axis=1)
+        if differ.any():
+            row = int(np.argmax(differ))
+            out.first = out.first or _first_difference(array.kernel.abi, int(pfns[row]), recorded[row], ours[row])
     return out
 
 
-def _compare_pages(span: Span, pfns: np.ndarray, array: PageArray, pointers: Pointers, out: Comparison) -> None:
-    out.pages += len(pfns)
-    exists = array.exists(span.pfn, span.nr_pages)[pfns - span.pfn]
-    if span.words is None:
-        _note_existence(span, pfns[exists], "no struct page here, the engine has one", out)
-        return
-    out.bytes_compared += len(pfns) * STRUCT_PAGE_BYTES
-    _note_existence(span, pfns[~exists], "a struct page here, the engine has none", out)
-    pfns = pfns[exists]
-    if not len(pfns):
-        return
-    recorded = np.ascontiguousarray(span.words[pfns - span.pfn])
-    ours = array.rows(pfns)
-    pointers.resolve(ours, recorded)
-    differ = ours != recorded
-    if differ.any():
-        different_bytes = ours.view(np.uint8) != recorded.view(np.uint8)
-        out.bytes_different += int(different_bytes.sum())
-        row = int(np.argmax(differ.any(axis=1)))
-        out.first = out.first or _first_difference(array.kernel.abi, int(pfns[row]), recorded[row], ours[row])
-
-
-def _note_existence(span: Span, pfns: np.ndarray, what: str, out: Comparison) -> None:
-    if len(pfns):
-        out.bytes_different += len(pfns) * STRUCT_PAGE_BYTES
-        out.first = out.first or f"{span.label}, pfn {int(pfns[0]):#x}: the kernel had {what}"
+def _exists(array: PageArray, pfns: np.ndarray) -> np.ndarray:
+    """Whether the array has the struct page of each of ascending ``pfns``."""
+    runs = np.split(pfns, np.flatnonzero(np.diff(pfns) != 1) + 1)
+    return np.concatenate([array.exists(int(run[0]), len(run)) for run in runs if len(run)] or [np.empty(0, np.bool_)])
 
 
 def _first_difference(abi: Abi, pfn: int, recorded: np.ndarray, ours: np.ndarray) -> str:
-    """The first differing word of a page, and its member decoded on both sides."""
+    """The first differing word of a page, decoded on both sides."""
     at = int(np.argmax(recorded != ours))
+    sides = (_decoded(abi, pfn, words.tolist(), at) for words in (recorded, ours))
+    return "pfn {:#x} word {}: recorded {}, engine {}".format(pfn, at, *sides)
 
-    def side(words: np.ndarray) -> str:
-        words = words.tolist()
-        role = abi.role(words, pfn)
-        members = (f for f in abi.fields(role, words[0]) if f.word == at)
-        if at == 0:
-            text = " ".join(abi.flag_names(words[0])) or "no flags"
-        else:
-            text = ", ".join(f"{f.name} {word(f.get(words)) if f.pointer else f.get(words)}" for f in members)
-        return f"{word(words[at])} ({role}: {text})"
 
-    return f"pfn {pfn:#x} word {at}: recorded {side(recorded)}, engine {side(ours)}"
+def _decoded(abi: Abi, pfn: int, words: list[int], at: int) -> str:
+    """A word with the members of struct page that lie in it; the flags word with its bit fields and flags."""
+    role = abi.role(words, pfn)
+    if at == 0:
+        fields = abi.decode_flags(words[0]) | {"flags": "|".join(abi.flag_names(words[0])) or "none"}
+        members = [f"{name} {value}" for name, value in fields.items()]
+    else:
+        inside = [f for f in abi.fields(role, words[0]) if f.word == at]
+        members = [f"{f.name} {word(f.get(words)) if f.pointer else f.get(words)}" for f in inside]
+    return f"{word(words[at])} ({role}: {', '.join(members)})"

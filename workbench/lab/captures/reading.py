@@ -1,51 +1,60 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A recorded run from disk: ``capture.json`` and ``pages.npz``, checked before anything is believed.
 
-A capture may come from anywhere.  JSON is bounded in size; the arrays are read by their declared
-shape and type, never unpickled, and never larger than the span that names them.
+A capture may come from anywhere.  Sizes are bounded before anything is taken into memory; an array is
+taken only if its header is, letter for letter, the one of the struct pages its span names: nothing is
+parsed, nothing is unpickled.
 """
 
 from __future__ import annotations
 
 import json
+import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as shown
 from typing import Any
 
 import numpy as np
 
 from workbench.abi import STRUCT_PAGE_BYTES, WORDS
 from workbench.errors import WorkbenchError
-from workbench.text import size
+from workbench.text import count, size
 
 FORMAT = 2
 KINDS = ("pages", "errors", "boot")
 MAX_PFN = 1 << 34
 """64 TiB of physical memory: what four page-table levels reach."""
-_JSON_LIMIT = 64 << 20
-_PAGES_LIMIT = 1 << 30
+_JSON_LIMIT = 16 << 20
+_PAGES_LIMIT = 128 << 20
+_SPANS_LIMIT = 2048
+_HEX = re.compile(r"0x[0-9a-f]{1,16}", re.ASCII | re.IGNORECASE)
+_NPY_MAGIC = b"\x93NUMPY\x01\x00"
+_BAD_ZIP = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, NotImplementedError)
 
 
 @dataclass(frozen=True)
-class Span:
-    """Struct pages recorded side by side.
+class Image:
+    """The struct pages of a state, each once.
 
     Attributes
     ----------
-    label : str
-    pfn : int
-        The first.
-    nr_pages : int
-    words : uint64[nr_pages, 8] or None
-        None where no struct page existed.
+    pfns : int64[n]
+        Ascending.
+    exists : bool[n]
+        False where no struct page existed.
+    words : uint64[n, 8]
+        Zeroes where none existed.
     """
 
-    label: str
-    pfn: int
-    nr_pages: int
-    words: np.ndarray | None
+    pfns: np.ndarray
+    exists: np.ndarray
+    words: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -55,7 +64,7 @@ class State:
     name: str
     actions: list[dict[str, Any]]
     replayable: bool
-    spans: tuple[Span, ...]
+    image: Image
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,18 @@ class Case:
 
 
 @dataclass(frozen=True)
+class FlagsLayout:
+    """Places in the flags word, in bits; ``last_cpupid_shift`` is None where the field does not exist."""
+
+    node_shift: int
+    node_bits: int
+    zone_shift: int
+    zone_bits: int
+    last_cpupid_shift: int | None
+    vmemmap_base: int
+
+
+@dataclass(frozen=True)
 class Capture:
     """One run.
 
@@ -80,18 +101,19 @@ class Capture:
         ``kind`` is ``pages``, ``errors`` or ``boot``.
     family : str
         Kernel family: ``5.10``, ``6.1``, ``6.1nodedup``, ...
-    flags_layout, page_flags : dict
-        Places in the flags word, and flag names to bits, as recorded.
+    flags_layout : FlagsLayout
+    page_flags : dict
+        Flag names to bits, as recorded.
     states, cases : tuple
         Of a ``pages`` and of an ``errors`` run.
-    actions : list
+    actions : tuple
         Of a ``boot`` run.
     """
 
     name: str
     kind: str
     family: str
-    flags_layout: dict[str, Any]
+    flags_layout: FlagsLayout
     page_flags: dict[str, int]
     states: tuple[State, ...] = ()
     cases: tuple[Case, ...] = ()
@@ -108,7 +130,8 @@ def find(paths: list[Path]) -> list[Path]:
     """
     found = []
     for path in paths:
-        folders = [path] if (path / "capture.json").is_file() else sorted(p.parent for p in path.glob("*/capture.json"))
+        runs = [path / "capture.json", *sorted(path.glob("*/capture.json"))]
+        folders = [run.parent for run in runs if run.is_file()][: 1 if runs[0].is_file() else None]
         if not folders:
             raise WorkbenchError(
                 f"no capture.json in {path} or one folder below it. Name the folder of a recorded run."
@@ -123,163 +146,236 @@ def read(folder: Path) -> Capture:
     Raises
     ------
     WorkbenchError
-        Anything missing, of the wrong type, out of range or larger than it may be; says where.
+        Anything missing, of the wrong type, out of range, larger than it may be, or two spans that
+        disagree about a page; says where.
     """
-    try:
-        return _capture(folder, _json(folder / "capture.json"))
-    except (KeyError, TypeError, ValueError, AttributeError) as wrong:
-        raise WorkbenchError(
-            f"{folder.name}/capture.json does not have the form of a recorded run "
-            f"({type(wrong).__name__}: {wrong}). Record it anew or restore the file."
-        ) from wrong
+    path = folder / "capture.json"
+    content = _json(path)
+    where = _short(path)
+    if content.get("format") != FORMAT:
+        raise refused(where, f"has format {shown(content.get('format'))}; this reads format {FORMAT}")
+    if content.get("kind") not in KINDS:
+        raise refused(where, f"has kind {shown(content.get('kind'))}; known are {', '.join(KINDS)}")
+    common = {
+        "name": text(content, "name", where),
+        "kind": content["kind"],
+        "family": text(get(content, "kernel", dict, where), "family", f"{where} kernel"),
+        "flags_layout": _flags_layout(get(content, "page_flag_layout", dict, where), f"{where} page_flag_layout"),
+        "page_flags": _page_flags(get(content, "page_flags", dict, where), f"{where} page_flags"),
+    }
+    if common["kind"] == "boot":
+        return Capture(**common, actions=tuple(_actions(content, "actions", where)))
+    if common["kind"] == "errors":
+        return Capture(**common, cases=tuple(_cases(content, where)))
+    return Capture(**common, states=tuple(_states(content, where, folder / "pages.npz")))
+
+
+# parts of capture.json
 
 
 def _json(path: Path) -> dict[str, Any]:
-    _need(path.is_file(), path, "is missing")
-    _need(path.stat().st_size <= _JSON_LIMIT, path, f"is larger than {size(_JSON_LIMIT)}")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as wrong:
-        raise WorkbenchError(f"{_short(path)}: not JSON ({wrong}). Restore the file.") from wrong
-    _need(isinstance(content, dict), path, "is no JSON object")
+    with _readable(path, _JSON_LIMIT):
+        try:
+            content = json.loads(path.read_bytes())
+        except (ValueError, RecursionError) as wrong:
+            raise refused(_short(path), f"is not JSON ({wrong})") from wrong
+    if not isinstance(content, dict):
+        raise refused(_short(path), "is no JSON object")
     return content
 
 
-def _capture(folder: Path, content: dict[str, Any]) -> Capture:
-    path = folder / "capture.json"
-    _need(content.get("format") == FORMAT, path, f"has format {content.get('format')!r}; this reads format {FORMAT}")
-    _need(content.get("kind") in KINDS, path, f"has kind {content.get('kind')!r}; known are {', '.join(KINDS)}")
-    flags = content["page_flags"]
-    _need(
-        isinstance(flags, dict) and all(type(bit) is int and 0 <= bit < 64 for bit in flags.values()),
-        path,
-        "page_flags does not map names to bits 0 to 63",
-    )
-    common = {
-        "name": _text(content["name"], path, "name"),
-        "kind": content["kind"],
-        "family": _text(content["kernel"]["family"], path, "kernel.family"),
-        "flags_layout": dict(content["page_flag_layout"]),
-        "page_flags": flags,
-    }
-    if common["kind"] == "boot":
-        return Capture(**common, actions=tuple(_actions(content["actions"], path, "actions")))
-    if common["kind"] == "errors":
-        return Capture(**common, cases=tuple(_cases(content["cases"], path)))
-    arrays = folder / "pages.npz"
-    _need(arrays.is_file(), arrays, "is missing")
+@contextmanager
+def _readable(path: Path, limit: int) -> Iterator[None]:
+    """For a body that reads ``path``: a plain file of at most ``limit`` bytes, sound if it is a zip archive."""
+    if not path.is_file():
+        raise refused(_short(path), "is missing")
+    if path.stat().st_size > limit:
+        raise refused(_short(path), f"is larger than {size(limit)}")
     try:
-        with zipfile.ZipFile(arrays) as archive:
-            return Capture(**common, states=tuple(_states(content["states"], path, archive)))
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, RuntimeError, OSError) as wrong:
-        raise WorkbenchError(f"{_short(arrays)}: cannot be read ({wrong}). Restore the file.") from wrong
+        yield
+    except OSError as wrong:
+        raise refused(_short(path), f"cannot be read ({wrong.strerror})") from wrong
+    except (*_BAD_ZIP, ValueError) as wrong:
+        raise refused(_short(path), f"is no sound zip archive ({wrong})") from wrong
 
 
-def _states(states: Any, path: Path, archive: zipfile.ZipFile) -> Iterator[State]:
-    _need(isinstance(states, list) and states, path, "has no states")
-    budget = _PAGES_LIMIT
-    for number, state in enumerate(states):
-        where = f"states[{number}]"
-        name = _text(state["state"], path, f"{where}.state")
-        _need(type(state["replayable"]) is bool, path, f"{where}.replayable is not true or false")
-        spans = []
-        for span in state["spans"]:
-            spans.append(_span(span, path, f"{where} ({name})", archive))
-            budget -= spans[-1].nr_pages * STRUCT_PAGE_BYTES
-            _need(budget >= 0, path, f"has spans of more than {size(_PAGES_LIMIT)} of struct pages")
-        yield State(name, _actions(state["actions"], path, where), state["replayable"], tuple(spans))
+def _flags_layout(layout: dict[str, Any], where: str) -> FlagsLayout:
+    places = {key: get(layout, key, int, where) for key in ("node_shift", "node_bits", "zone_shift", "zone_bits")}
+    places["last_cpupid_shift"] = get(layout, "last_cpupid_shift", int | None, where)
+    if not all(0 <= (place or 0) <= 64 for place in places.values()):
+        raise refused(where, "has places outside a word of 64 bits")
+    return FlagsLayout(**places, vmemmap_base=number(layout, "vmemmap_base", where))
 
 
-def _span(span: dict[str, Any], path: Path, where: str, archive: zipfile.ZipFile) -> Span:
-    label = _text(span["label"], path, f"{where} label")
-    where = f"{where} span {label}"
-    pfn, nr_pages = pfn_of(span["pfn"], where), span["nr_pages"]
-    _need(
-        type(nr_pages) is int and 1 <= nr_pages <= MAX_PFN - pfn, path, f"{where}: nr_pages {nr_pages!r} out of range"
-    )
-    _need(type(span["mapped"]) is bool, path, f"{where}: mapped is not true or false")
-    if not span["mapped"]:
-        return Span(label, pfn, nr_pages, None)
-    return Span(label, pfn, nr_pages, _words(archive, _text(span["array"], path, where), nr_pages, where))
+def _page_flags(flags: dict[str, Any], where: str) -> dict[str, int]:
+    for name in flags:
+        if not (_is_text(name) and 0 <= get(flags, name, int, where) < 64):
+            raise refused(where, f"does not map names to bits 0 to 63 at {shown(name)}")
+    return flags
 
 
-def _words(archive: zipfile.ZipFile, name: str, nr_pages: int, where: str) -> np.ndarray:
-    """The array ``name``, if it is uint64[nr_pages, 8] in C order; nothing else is read."""
-    path = Path(archive.filename or "pages.npz")
-    nbytes = nr_pages * STRUCT_PAGE_BYTES
-    try:
-        info = archive.getinfo(f"{name}.npy")
-    except KeyError:
-        raise WorkbenchError(f"{_short(path)} has no array {name!r}, which {where} names. Restore the file.") from None
-    _need(info.file_size <= nbytes + (64 << 10), path, f"array {name!r} holds {info.file_size} bytes, not {nbytes}")
-    with archive.open(info) as file:
-        version = np.lib.format.read_magic(file)
-        _need(version == (1, 0), path, f"array {name!r} has npy version {version}, not (1, 0)")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-        _need(
-            shape == (nr_pages, WORDS) and dtype == np.dtype("<u8") and not fortran,
-            path,
-            f"array {name!r} is {dtype}{list(shape)}, not uint64[{nr_pages}, {WORDS}]",
-        )
-        data = file.read(nbytes)
-    _need(len(data) == nbytes, path, f"array {name!r} ends after {len(data)} of {nbytes} bytes")
-    return np.frombuffer(data, np.uint64).reshape(nr_pages, WORDS)
+def _states(content: dict[str, Any], where: str, arrays: Path) -> Iterator[State]:
+    states = get(content, "states", list, where)
+    if not states:
+        raise refused(where, "has no states")
+    nr_spans, nbytes = 0, 0
+    with _readable(arrays, _PAGES_LIMIT), zipfile.ZipFile(arrays) as archive:
+        if len(set(archive.namelist())) != len(archive.namelist()):
+            raise refused(_short(arrays), "holds two arrays of one name")
+        for at, state in enumerate(states):
+            here = f"{where} states[{at}]"
+            name = text(_object(state, here), "state", here)
+            spans = get(state, "spans", list, here)
+            nr_spans += len(spans)
+            nbytes += sum(_nr_pages(span, f"{here} spans") for span in spans) * STRUCT_PAGE_BYTES
+            if nr_spans > _SPANS_LIMIT or nbytes > _PAGES_LIMIT:
+                limits = f"{count(_SPANS_LIMIT)} spans or {size(_PAGES_LIMIT)} of struct pages"
+                raise refused(here, f"is where the run has more than {limits}")
+            replayable = get(state, "replayable", bool, here)
+            yield State(name, _actions(state, "actions", here), replayable, _image(spans, archive, here))
 
 
-def _cases(cases: Any, path: Path) -> Iterator[Case]:
-    _need(isinstance(cases, list) and cases, path, "has no cases")
-    for number, case in enumerate(cases):
-        where = f"cases[{number}]"
-        _need(isinstance(case["result"], dict), path, f"{where}.result is no object")
-        yield Case(
-            _text(case["name"], path, f"{where}.name"),
-            _text(case["group"], path, f"{where}.group"),
-            bool(case["replayable"]),
-            _actions(case["before"], path, where),
-            _actions([case["action"]], path, where)[0],
-            case["result"],
-        )
-
-
-def _actions(actions: Any, path: Path, where: str) -> list[dict[str, Any]]:
-    _need(isinstance(actions, list), path, f"{where}: actions are no list")
-    for action in actions:
-        _need(isinstance(action, dict) and isinstance(action.get("op"), str), path, f"{where}: an action without op")
-        _need(
-            isinstance(action.get("result", {}), dict), path, f"{where}: {action['op']} has a result that is no object"
-        )
-    return actions
-
-
-def pfn_of(text: Any, where: str) -> int:
-    """A pfn from its hex string.
+def _image(spans: list[Any], archive: zipfile.ZipFile, where: str) -> Image:
+    """The pages of overlapping spans, each once.
 
     Raises
     ------
     WorkbenchError
-        Not a hex string, or beyond 64 TiB.
+        Spans that overlap and do not agree.
     """
-    try:
-        number = int(text, 16)
-    except (TypeError, ValueError):
-        raise WorkbenchError(f"{where}: {text!r} is no pfn in hex. Correct the capture.") from None
-    if not 0 <= number < MAX_PFN:
-        raise WorkbenchError(
-            f"{where}: pfn {number:#x} lies beyond 64 TiB (pfn {MAX_PFN - 1:#x}). Correct the capture."
+    pfns, exists, words = [np.empty(0, np.int64)], [np.empty(0, np.bool_)], [np.empty((0, WORDS), np.uint64)]
+    for span in spans:
+        here = f"{where} span {shown(span.get('label'))}"
+        start_pfn, nr_pages = pfn(span, "pfn", here), _nr_pages(span, here)
+        if nr_pages > MAX_PFN - start_pfn:
+            raise refused(here, f"ends beyond 64 TiB: {nr_pages} pages from pfn {start_pfn:#x}")
+        mapped = get(span, "mapped", bool, here)
+        pfns.append(np.arange(start_pfn, start_pfn + nr_pages))
+        exists.append(np.full(nr_pages, mapped))
+        words.append(
+            _words(archive, text(span, "array", here), nr_pages, here)
+            if mapped
+            else np.zeros((nr_pages, WORDS), np.uint64)
         )
-    return number
+    all_pfns, all_exists, all_words = np.concatenate(pfns), np.concatenate(exists), np.concatenate(words)
+    once, first, back = np.unique(all_pfns, return_index=True, return_inverse=True)
+    image = Image(once, all_exists[first], all_words[first])
+    agree = (image.exists[back] == all_exists) & (image.words[back] == all_words).all(axis=1)
+    if not agree.all():
+        raise refused(where, f"has spans that disagree about pfn {all_pfns[np.argmin(agree)]:#x}")
+    return image
 
 
-def _text(value: Any, path: Path, where: str) -> str:
-    _need(
-        isinstance(value, str) and value.isprintable() and len(value) <= 200, path, f"{where} is no short line of text"
-    )
+def _words(archive: zipfile.ZipFile, name: str, nr_pages: int, where: str) -> np.ndarray:
+    """The array ``name``: uint64[nr_pages, 8] in C order, as numpy writes it; nothing else is taken."""
+    nbytes = nr_pages * STRUCT_PAGE_BYTES
+    try:
+        info = archive.getinfo(f"{name}.npy")
+    except KeyError:
+        raise refused(where, f"names array {shown(name)}, which pages.npz does not hold") from None
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise refused(where, f"has an array packed by method {info.compress_type}; numpy stores or deflates")
+    with archive.open(info) as file:
+        start = file.read(len(_NPY_MAGIC) + 2)
+        header = file.read(int.from_bytes(start[-2:], "little"))
+        expected = f"{{'descr': '<u8', 'fortran_order': False, 'shape': ({nr_pages}, {WORDS}), }}"
+        if not start.startswith(_NPY_MAGIC) or header.strip() != expected.encode():
+            raise refused(where, f"has array {shown(name)} that is not uint64[{nr_pages}, {WORDS}] but {shown(header)}")
+        data = file.read(nbytes + 1)
+    if len(data) != nbytes:
+        raise refused(where, f"has array {shown(name)} of {'more' if len(data) > nbytes else 'less'} than its pages")
+    return np.frombuffer(data, np.uint64).reshape(nr_pages, WORDS)
+
+
+def _cases(content: dict[str, Any], where: str) -> Iterator[Case]:
+    cases = get(content, "cases", list, where)
+    if not cases:
+        raise refused(where, "has no cases")
+    for at, case in enumerate(cases):
+        here = f"{where} cases[{at}]"
+        yield Case(
+            text(_object(case, here), "name", here),
+            text(case, "group", here),
+            get(case, "replayable", bool, here),
+            _actions(case, "before", here),
+            _action(case.get("action"), f"{here}.action"),
+            get(case, "result", dict, here),
+        )
+
+
+def _actions(holder: dict[str, Any], key: str, where: str) -> list[dict[str, Any]]:
+    return [_action(a, f"{where}.{key}[{at}]") for at, a in enumerate(get(holder, key, list, where))]
+
+
+def _action(action: Any, where: str) -> dict[str, Any]:
+    text(_object(action, where), "op", where)
+    if "result" in action:
+        get(action, "result", dict, where)
+    return action
+
+
+# members of an object, of the type they must have
+
+
+def get(holder: dict[str, Any], key: str, kind: Any, where: str) -> Any:
+    """Member ``key`` of a JSON object, of type ``kind``; true and false are no numbers.
+
+    Raises
+    ------
+    WorkbenchError
+        Absent or of another type.
+    """
+    if key not in holder:
+        raise refused(where, f"has no {key}")
+    value = holder[key]
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise refused(where, f"has {key} {shown(value)}, not {getattr(kind, '__name__', kind)}")
     return value
 
 
-def _need(condition: bool, path: Path, what: str) -> None:
-    if not condition:
-        raise WorkbenchError(f"{_short(path)}: {what}. Record the run anew or restore the file.")
+def text(holder: dict[str, Any], key: str, where: str) -> str:
+    """A short printable line; see :func:`get`."""
+    if not _is_text(get(holder, key, str, where)):
+        raise refused(where, f"has {key} {shown(holder[key])}, which is no short line of text")
+    return holder[key]
+
+
+def number(holder: dict[str, Any], key: str, where: str) -> int:
+    """A number of at most 64 bits from its hex string; see :func:`get`."""
+    value = get(holder, key, str, where)
+    if not _HEX.fullmatch(value):
+        raise refused(where, f"has {key} {shown(value)}, which is no hex number of 64 bits")
+    return int(value, 16)
+
+
+def pfn(holder: dict[str, Any], key: str, where: str) -> int:
+    """A pfn, below 64 TiB, from its hex string; see :func:`get`."""
+    value = number(holder, key, where)
+    if value >= MAX_PFN:
+        raise refused(where, f"has {key} {value:#x}, beyond 64 TiB (pfn {MAX_PFN - 1:#x})")
+    return value
+
+
+def refused(where: str, what: str) -> WorkbenchError:
+    """The error for a capture that is malformed at ``where``."""
+    return WorkbenchError(f"{where} {what}. Record the run anew or restore the file.")
+
+
+def _nr_pages(span: Any, where: str) -> int:
+    nr_pages = get(_object(span, where), "nr_pages", int, where)
+    if not 1 <= nr_pages <= MAX_PFN:
+        raise refused(where, f"has nr_pages {shown(nr_pages)}")
+    return nr_pages
+
+
+def _object(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise refused(where, f"is {shown(value)}, no object")
+    return value
+
+
+def _is_text(value: str) -> bool:
+    return value.isprintable() and len(value) <= 200
 
 
 def _short(path: Path) -> str:

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The recorded actions, done again on the engine.
 
-An action's handler gives the result it computes.  Two other outcomes are told apart, and neither is a
-pass:
+An action's handler gives the result it computes, or None where the part that decides it is not built.
+The record's word is then taken for it (the ranges the device bus hands out, say): it counts as assumed,
+which is no pass, and what follows in the struct pages is computed.
 
-* *assumed*: the part that decides the result is not built, so the record's word is taken for it (the
-  ranges the device bus hands out, say), and what follows in the struct pages is computed;
-* *not yet*: the engine does not know what the action does to struct pages.  Devices it may have
-  touched stay unknown until they are bound anew, which initialises every page.
+Where the engine does not know what an action does to struct pages, those it may have touched are
+unknown until a binding initialises them anew.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 import numpy as np
 
-from workbench.abi.constants import PAGE_SHIFT, PMD_SIZE
+from workbench.abi.constants import PAGE_SHIFT, PAGES_PER_SUBSECTION, PMD_SIZE
 from workbench.errors import WorkbenchError
 from workbench.lab.captures.compare import Pointers
-from workbench.lab.captures.reading import pfn_of
+from workbench.lab.captures.reading import MAX_PFN, get, number, pfn, refused, text
+from workbench.lab.difference import differences
 from workbench.mm import Altmap, DevPagemap, PageArray
 from workbench.mm.memremap import pagemap_range
 from workbench.nvdimm import Namespace, nvdimm_setup_pfn
@@ -32,16 +31,15 @@ from workbench.series import Kernel
 
 Action = dict[str, Any]
 Result = dict[str, Any]
+Ranges = tuple[tuple[int, int], ...]
 
-_MEMMAP_LINE = re.compile(r"memmap_init_zone_device initialised (\d+) pages in \d+ms")
+_MEMMAP_LINE = re.compile(r"memmap_init_zone_device initialised (\d{1,15}) pages in \d+ms")
 _ALIGNS = (4096, 2 << 20, 1 << 30)
-
-
-class Outcome(Enum):
-    """What a handler that computes no result says instead."""
-
-    ASSUMED = "assumed"
-    NOT_YET = "not yet"
+_FAULTS_NOTHING_IN = {
+    *("SHARED", "PRIVATE", "SHARED_VALIDATE", "ANONYMOUS", "NORESERVE", "SYNC"),
+    *("FIXED", "FIXED_NOREPLACE", "HUGETLB", "HUGETLB_2M", "HUGETLB_1G"),
+}
+"""Flags of mmap; with any other, pages may be there before they are touched."""
 
 
 @dataclass
@@ -52,20 +50,21 @@ class Device:
     ----------
     align : int
         Bytes.
-    ranges : tuple of (int, int)
-        First pfn and number of pages; for a namespace the pgmap's range, metadata included.
+    ranges : tuple of (int, int), or None
+        First pfn and number of pages; for a namespace the pgmap's range, metadata included.  None
+        between a change of size and the observation that tells them.
     altmap : Altmap or None
-    pgmap : int or None
-        Stand-in address of the pgmap while a driver is bound.
-    known : bool
-        Whether the actions since it was bound are all understood.
+    pgmap : DevPagemap or None
+        With a stand-in for its address, while a driver is bound.
+    bound_unseen : bool
+        A driver is bound, to ranges that are not told yet.
     """
 
-    align: int
-    ranges: tuple[tuple[int, int], ...] = ()
+    align: int = PMD_SIZE
+    ranges: Ranges | None = ()
     altmap: Altmap | None = None
-    pgmap: int | None = None
-    known: bool = True
+    pgmap: DevPagemap | None = None
+    bound_unseen: bool = False
 
 
 @dataclass
@@ -77,6 +76,12 @@ class Tally:
     assumed: int = 0
     first: str = ""
 
+    def add(self, difference: str) -> None:
+        """A result was compared; ``difference`` is empty where it is the recorded one."""
+        self.compared += 1
+        self.different += bool(difference)
+        self.first = self.first or difference
+
 
 @dataclass
 class Replay:
@@ -87,98 +92,137 @@ class Replay:
     array: PageArray | None = None
     devices: dict[str, Device] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
-    _memory: list[tuple[int, int]] = field(default_factory=list)
-    _namespace_start: int = 0
+    persistent_memory: Ranges = ()
+    _memory: Ranges = ()
+    _unknown: np.ndarray = field(default_factory=lambda: np.empty(0, np.bool_))
     _device_of: dict[str, str] = field(default_factory=dict)
     _reported: Counter[int] = field(default_factory=Counter)
-
-    @property
-    def device_memory(self) -> np.ndarray:
-        """int64[n, 2]: first pfn, and pfn after the last, of memory that devices are made of."""
-        return np.array(self._memory, np.int64).reshape(-1, 2)
-
-    @property
-    def known(self) -> bool:
-        """Whether every struct page of device memory is determined by what was replayed."""
-        return self.array is not None and all(d.known for d in self.devices.values())
+    _followed: bool = True
 
     def do(self, action: Action) -> None:
         """Do one action, and compare its result with the recorded one."""
-        handler: Callable[[Replay, Action], Result | Outcome | None] = _HANDLERS.get(action["op"], _not_yet)
-        got = handler(self, action)
-        if "result" not in action or got is None:
-            return
-        if isinstance(got, Outcome):
-            self.tally.assumed += 1
-            return
-        self.tally.compared += 1
-        difference = _difference(action["result"], got)
-        if difference:
-            self.tally.different += 1
-            self.tally.first = self.tally.first or f"{action['op']}: {difference}"
+        got = _HANDLERS.get(action["op"], _not_yet)(self, action)
+        if got is None:
+            self.tally.assumed += "result" in action
+        else:
+            difference = _difference(_result(action), got)
+            self.tally.add(difference and f"{action['op']}: {difference}")
+
+    def in_device_memory(self, pfns: np.ndarray) -> np.ndarray:
+        """Which of ascending ``pfns`` (int64[n]) lie in memory that devices are made of, as bool[n]."""
+        inside = np.zeros(len(pfns), np.bool_)
+        for start, nr_pages in self._memory:
+            inside[slice(*np.searchsorted(pfns, (start, start + nr_pages)))] = True
+        return inside
+
+    def knows(self, pfns: np.ndarray) -> bool:
+        """Whether the struct pages of ``pfns`` in device memory are determined by what was replayed."""
+        if self.array is None or any(device.bound_unseen for device in self.devices.values()):
+            return False
+        return not self._unknown[(pfns - self.array.start_pfn) // PAGES_PER_SUBSECTION].any()
 
     # what handlers use
 
+    def start(self, persistent_memory: Ranges, soft_reserved: Ranges) -> None:
+        """The machine has this memory for devices; none of it has struct pages yet."""
+        self.persistent_memory = persistent_memory
+        self._memory = persistent_memory + soft_reserved
+        low = min(start for start, _ in self._memory)
+        high = max(start + nr_pages for start, nr_pages in self._memory)
+        self.array = PageArray(self.kernel, low, high - low)
+        self._unknown = np.zeros(self.array.nr_pages // PAGES_PER_SUBSECTION, np.bool_)
+
+    def device(self, name: str) -> Device:
+        """The device ``name``; one that was not seen before is new and empty."""
+        return self.devices.setdefault(name, Device())
+
     def bind(self, device: Device) -> None:
-        """A driver takes the device: new pgmap, every struct page initialised."""
-        assert self.array is not None
-        device.pgmap, device.known = self.pointers.new(), True
-        pgmap = DevPagemap(device.pgmap, device.ranges, self.kernel.tree.vmemmap_shift(device.align), device.altmap)
-        for range_id in range(len(device.ranges)):
-            self._reported[pagemap_range(self.array, pgmap, range_id)] += 1
+        """A driver takes the device: new pgmap, every struct page initialised.
+
+        Where the kernel of the replay would refuse or die, the recorded one did not: a difference (unless
+        something before was not understood), after which nothing is known any more.
+        """
+        # A driver that lets go in the background has done so before another can take the device.
+        self.unbind(device)
+        device.bound_unseen = device.ranges is None
+        if self.array is None or not device.ranges:
+            return
+        shift = self.kernel.tree.vmemmap_shift(device.align)
+        device.pgmap = DevPagemap(self.pointers.new(), device.ranges, shift, device.altmap)
+        try:
+            for range_id, (start, nr_pages) in enumerate(device.ranges):
+                self._reported[pagemap_range(self.array, device.pgmap, range_id)] += 1
+                self._unknown[self._subsections(start, nr_pages)] = False
+        except WorkbenchError as refusal:
+            if refusal.errno is None and not refusal.changed:
+                raise  # not the kernel's refusal: the workbench has not the memory, say
+            if self._followed:
+                self.tally.add(f"the engine cannot bind: {refusal}")
+            self.array = None
 
     def unbind(self, device: Device) -> None:
         """The driver lets go: the struct pages are gone.  What was not known stays so until it is bound anew."""
-        assert self.array is not None
-        if device.pgmap is not None:
-            for start, nr_pages in device.ranges:
+        if device.pgmap is not None and self.array is not None:
+            for start, nr_pages in device.pgmap.ranges:
                 self.array.remove_pages(start, nr_pages)
-            self.pointers.forget(device.pgmap)
+            self.pointers.forget(device.pgmap.address)
         device.pgmap = None
+        device.bound_unseen = False
 
-    def lose_track(self, name: str | None) -> None:
-        """What follows is not determined: of one device, or where that is not told of every bound one."""
-        for device in [self.devices[name]] if name in self.devices else self.devices.values():
-            device.known &= device.pgmap is None
+    def lose_track(self, name: str | None = None) -> None:
+        """What follows is not determined: for the pages of one device, or where that is not told for all."""
+        device = self.devices.get(name or "")
+        if device is None or device.bound_unseen:
+            self._unknown[:] = True
+            self._followed = False
+        elif device.pgmap is not None and self.array is not None:
+            for start, nr_pages in device.pgmap.ranges:
+                self._unknown[self._subsections(start, nr_pages)] = True
+
+    def _subsections(self, start_pfn: int, nr_pages: int) -> slice:
+        assert self.array is not None
+        first = (start_pfn - self.array.start_pfn) // PAGES_PER_SUBSECTION
+        return slice(first, first + nr_pages // PAGES_PER_SUBSECTION)
 
     def expect_log(self, lines: list[str]) -> None:
         """Each line about initialised pages must tell of an initialisation that the engine did.
 
         The log is read late, so a line may belong to any action since the boot; times differ.
         """
-        for line in lines:
-            match = _MEMMAP_LINE.search(line)
-            if match is None:
-                continue
-            self.tally.compared += 1
+        for match in filter(None, map(_MEMMAP_LINE.search, lines)):
             nr_pages = int(match[1])
-            if self._reported[nr_pages] > 0:
+            if self._reported[nr_pages]:
                 self._reported[nr_pages] -= 1
-            elif self.known:
-                self.tally.different += 1
-                self.tally.first = self.tally.first or f"the log tells of {nr_pages} pages, the engine of none so many"
+                self.tally.add("")
+            elif self._followed and not any(device.bound_unseen for device in self.devices.values()):
+                self.tally.add(f"the log tells of {nr_pages} initialised pages, the engine of none so many")
+            else:
+                self.tally.assumed += 1
 
 
 def _difference(recorded: Result, got: Result) -> str:
     """How a computed result differs from the recorded one; ``errno: null`` stands for any refusal."""
-    for key in recorded.keys() | got.keys():
-        if key in ("inferred", "note"):
-            continue
-        if key == "errno" and recorded.get("errno", "") is None and got.get("errno"):
-            continue
-        if recorded.get(key) != got.get(key):
-            return f"{key} is {recorded.get(key)!r}, the engine says {got.get(key)!r}"
-    return ""
+    if _is_refusal(recorded) and _is_refusal(got):
+        fields = ["errno"] if recorded.get("errno") else []
+    else:
+        fields = ["errno", "ok", *sorted((recorded.keys() | got.keys()) - {"inferred", "note"})]
+    found = differences({key: recorded.get(key) for key in fields}, {key: got.get(key) for key in fields})
+    return f"{found[0]!s:.400}" if found else ""
 
 
-def _ranges(records: Any, where: str) -> tuple[tuple[int, int], ...]:
-    """Recorded ranges as (first pfn, pages), refused where they contradict themselves or each other."""
+def _is_refusal(result: Result) -> bool:
+    return "errno" in result or result.get("ok") is False
+
+
+def _ranges(holder: dict[str, Any], key: str, where: str) -> Ranges:
+    """Recorded ranges as (first pfn, pages), refused where they contradict themselves."""
     ranges = []
-    for record in records:
-        first, nr_pages = pfn_of(record["first_pfn"], where), record["nr_pages"]
-        last = first + nr_pages - 1 if type(nr_pages) is int and nr_pages > 0 else -1
-        if pfn_of(hex(max(last, 0)), where) != last or int(record["start"], 16) != first << PAGE_SHIFT:
-            raise WorkbenchError(f"{where}: a range from pfn {first:#x} of {nr_pages!r} pages. Correct the capture.")
+    for record in get(holder, key, list, where):
+        if not isinstance(record, dict):
+            raise refused(where, f"has {record!r:.40} for a range")
+        first, nr_pages = pfn(record, "first_pfn", where), get(record, "nr_pages", int, where)
+        if not 1 <= nr_pages <= MAX_PFN - first or number(record, "start", where) != first << PAGE_SHIFT:
+            raise refused(where, f"has a range from pfn {first:#x} of {nr_pages} pages that contradicts itself")
         ranges.append((first, nr_pages))
     return tuple(ranges)
 
@@ -194,54 +238,88 @@ def _record(start_pfn: int, nr_pages: int, page_offset: int = 0) -> dict[str, An
     }
 
 
+def _result(action: Action) -> Result:
+    return get(action, "result", dict, action["op"])
+
+
+def _succeeded(action: Action) -> bool:
+    return _result(action).get("ok") is True
+
+
 def _device(replay: Replay, action: Action) -> Device:
-    name = action.get("device")
-    if name not in replay.devices:
-        raise WorkbenchError(f"{action['op']}: no device {name!r} was made before. Correct the capture.")
-    return replay.devices[name]
+    return replay.device(text(action, "device", action["op"]))
+
+
+def _align(holder: dict[str, Any], where: str) -> int:
+    align = get(holder, "align", int, where)
+    if align not in _ALIGNS:
+        raise refused(where, f"has align {align} bytes; device-dax knows 4 KiB, 2 MiB and 1 GiB")
+    return align
 
 
 # handlers, one for each op that is understood
 
 
-def _boot(replay: Replay, action: Action) -> Result | Outcome:
+def _boot(replay: Replay, action: Action) -> Result | None:
     """The machine starts; its persistent or soft-reserved memory is where devices will lie."""
-    soft_reserved = action.get("soft_reserved", [])
-    for memory in [*action.get("persistent_memory", []), *soft_reserved]:
-        start, end = int(memory["start"], 16) >> PAGE_SHIFT, int(memory["end"], 16) >> PAGE_SHIFT
-        if pfn_of(hex(start), "boot") >= pfn_of(hex(end), "boot"):
-            raise WorkbenchError(
-                f"boot: memory from {memory['start']} to {memory['end']} is empty. Correct the capture."
-            )
-        replay._memory.append((start, end))
-    if not replay._memory:
-        return Outcome.ASSUMED
-    low, high = min(start for start, _ in replay._memory), max(end for _, end in replay._memory)
-    replay.array = PageArray(replay.kernel, low, high - low)
-    replay._namespace_start = low << PAGE_SHIFT
+    if replay.array is not None:
+        raise refused("boot", "comes a second time")
+    persistent_memory, soft_reserved = (_memory(action, kind) for kind in ("persistent_memory", "soft_reserved"))
+    if not persistent_memory and not soft_reserved:
+        return None
+    replay.start(persistent_memory, soft_reserved)
     if not soft_reserved:
         return {"ok": True}
-    start, end = replay._memory[-1]
-    device = Device(PMD_SIZE, ((start, end - start),))
-    replay.devices["dax0.0"] = device
-    # Whether a driver takes it by itself is the distribution's choice, not the kernel's.
-    bound = bool(action["result"].get("bound"))
-    if bound:
-        replay.bind(device)
+    result = _result(action)
+    if "device" not in result:
+        replay.lose_track()
+        return None
+    # Whether a driver takes a region's device by itself is the distribution's choice, not the kernel's.
+    bound = get(result, "bound", bool, "boot")
     replay.tally.assumed += 1
+    for region, memory in enumerate(soft_reserved):
+        device = replay.device(f"dax{region}.0")
+        device.ranges = (memory,)
+        if bound:
+            replay.bind(device)
+    start, nr_pages = soft_reserved[0]
     return {
         "device": "dax0.0",
-        "size": (end - start) << PAGE_SHIFT,
+        "size": nr_pages << PAGE_SHIFT,
         "align": PMD_SIZE,
         "bound": bound,
-        "ranges": [_record(start, end - start)],
+        "ranges": [_record(start, nr_pages)],
     }
 
 
-def _create_namespace(replay: Replay, action: Action) -> Result:
+def _memory(action: Action, kind: str) -> Ranges:
+    """First pfn and number of pages of each stretch of memory of one kind."""
+    memory = []
+    for stretch in get(action, kind, list, "boot") if kind in action else []:
+        if not isinstance(stretch, dict):
+            raise refused("boot", f"has {stretch!r:.40} for memory")
+        start, end = (number(stretch, bound, "boot") >> PAGE_SHIFT for bound in ("start", "end"))
+        if not start < end <= MAX_PFN:
+            raise refused("boot", f"has {kind} from pfn {start:#x} to {end:#x}")
+        memory.append((start, end - start))
+    return tuple(memory)
+
+
+def _create_namespace(replay: Replay, action: Action) -> Result | None:
     """A namespace at the start of the persistent memory, its device bound."""
-    nd_pfn = nvdimm_setup_pfn(Namespace(replay._namespace_start, action["size"], action["align"], action["map"]))
-    device = Device(action["align"], ((nd_pfn.start_pfn, nd_pfn.nr_pages),), nd_pfn.altmap)
+    if not replay.persistent_memory or replay.device("dax0.0").pgmap is not None:
+        replay.lose_track()
+        return None
+    start, nr_pages = replay.persistent_memory[0]
+    nbytes, align = get(action, "size", int, "create_namespace"), get(action, "align", int, "create_namespace")
+    if nbytes > nr_pages << PAGE_SHIFT:
+        return {"errno": "ENOSPC"}
+    namespace = Namespace(start << PAGE_SHIFT, nbytes, align, text(action, "map", "create_namespace"))
+    try:
+        nd_pfn = nvdimm_setup_pfn(namespace)
+    except WorkbenchError as refusal:
+        return {"errno": refusal.errno_name}
+    device = Device(align, ((nd_pfn.start_pfn, nd_pfn.nr_pages),), nd_pfn.altmap)
     replay.devices["dax0.0"] = device
     replay.bind(device)
     return {
@@ -250,115 +328,133 @@ def _create_namespace(replay: Replay, action: Action) -> Result:
         "namespace_start_pfn": hex(nd_pfn.start_pfn),
         "data_start_pfn": hex(nd_pfn.data_start_pfn),
         "end_pfn": hex(nd_pfn.end_pfn),
-        "pages_per_compound": 1 << replay.kernel.tree.vmemmap_shift(device.align),
-        "pages_per_align_unit": device.align >> PAGE_SHIFT,
+        "pages_per_compound": 1 << replay.kernel.tree.vmemmap_shift(align),
+        "pages_per_align_unit": align >> PAGE_SHIFT,
         "device_size": nd_pfn.dev_size,
         "ranges": [_record(nd_pfn.data_start_pfn, nd_pfn.npfns)],
     }
 
 
-def _create_device(replay: Replay, action: Action) -> Outcome:
+def _disable_namespace(replay: Replay, action: Action) -> None:
+    """The driver of the namespace's device lets go, if it has not already."""
+    if _succeeded(action):
+        replay.unbind(replay.device("dax0.0"))
+
+
+def _create_device(replay: Replay, action: Action) -> None:
     """The bus makes a device, sizes and binds it; which memory it gets is taken from the record."""
-    result = action["result"]
+    result = _result(action)
     if result.get("killed"):
-        return _not_yet(replay, action)
-    if result.get("ok"):
-        device = Device(_align(action), _ranges(result["ranges"], "create_device"))
-        replay.devices[result["device"]] = device
-        replay.bind(device)
+        replay.lose_track()
     elif "device" in result:
-        replay.devices.setdefault(result["device"], Device(PMD_SIZE))
-    return Outcome.ASSUMED
+        device = replay.device(text(result, "device", "create_device"))
+        if _succeeded(action):
+            device.align = _align(action, "create_device")
+            device.ranges = _ranges(result, "ranges", "create_device") if "ranges" in result else None
+            replay.bind(device)
 
 
-def _set_size(replay: Replay, action: Action) -> Outcome:
+def _set_size(replay: Replay, action: Action) -> None:
     """A size store on an unbound device; the ranges that follow are taken from the record."""
-    result = action["result"]
-    if result.get("ok"):
-        device = _device(replay, action)
-        if "ranges" in result:
-            device.ranges = _ranges(result["ranges"], action["op"])
-        elif action["size"] == 0:
+    if _succeeded(action):
+        device, result = _device(replay, action), _result(action)
+        if get(action, "size", int, action["op"]) == 0:
             device.ranges = ()
-    return Outcome.ASSUMED
+        else:
+            device.ranges = _ranges(result, "ranges", action["op"]) if "ranges" in result else None
 
 
-def _set_align(replay: Replay, action: Action) -> Outcome:
-    if action["result"].get("ok"):
-        _device(replay, action).align = _align(action)
-    return Outcome.ASSUMED
+def _add_range(replay: Replay, action: Action) -> None:
+    """A store to the mapping attribute: one more range."""
+    if _succeeded(action):
+        device = _device(replay, action)
+        start, end = number(action, "start", "add_range"), number(action, "last", "add_range") + 1
+        if not start < end <= MAX_PFN << PAGE_SHIFT:
+            raise refused("add_range", f"has a range from {start:#x} to {end:#x}")
+        if device.ranges is not None:
+            device.ranges += ((start >> PAGE_SHIFT, (end - start) >> PAGE_SHIFT),)
 
 
-def _delete(replay: Replay, action: Action) -> Outcome:
-    if action["result"].get("ok"):
+def _set_align(replay: Replay, action: Action) -> None:
+    if _succeeded(action):
+        _device(replay, action).align = _align(action, "set_align")
+
+
+def _delete(replay: Replay, action: Action) -> None:
+    if _succeeded(action):
+        replay.unbind(_device(replay, action))
         del replay.devices[action["device"]]
-    return Outcome.ASSUMED
 
 
-def _bind(replay: Replay, action: Action) -> Outcome:
-    if action["result"].get("ok"):
+def _bind(replay: Replay, action: Action) -> None:
+    if _succeeded(action):
         replay.bind(_device(replay, action))
-    return Outcome.ASSUMED
+    elif _result(action).get("killed"):
+        replay.lose_track()
 
 
-def _unbind(replay: Replay, action: Action) -> Outcome:
+def _unbind(replay: Replay, action: Action) -> None:
     """A driver lets go.  Begun in the background, it may wait for references: not understood yet."""
     if action.get("background"):
-        return _not_yet(replay, action)
-    if action["result"].get("ok"):
+        _not_yet(replay, action)
+    elif _succeeded(action):
         replay.unbind(_device(replay, action))
-    return Outcome.ASSUMED
 
 
-def _mmap(replay: Replay, action: Action) -> Outcome:
+def _mmap(replay: Replay, action: Action) -> None:
     """A mapping: no struct page changes until it is touched."""
-    if action["result"].get("ok") and "device" in action:
-        replay._device_of[action["result"]["mapping"]] = action["device"]
-    return Outcome.ASSUMED
+    if _succeeded(action) and "device" in action:
+        replay._device_of[text(_result(action), "mapping", "mmap")] = text(action, "device", "mmap")
+        if not set(map(str, get(action, "flags", list, "mmap"))) <= _FAULTS_NOTHING_IN:
+            _not_yet(replay, action)
 
 
-def _leaves_struct_pages_alone(replay: Replay, action: Action) -> Outcome:
-    """Names, mappings and page-table entries may change; no struct page does."""
-    return Outcome.ASSUMED
+def _leaves_struct_pages_alone(replay: Replay, action: Action) -> None:
+    """Names, mappings and page-table entries may change; no struct page of a device does."""
 
 
 def _observe(replay: Replay, action: Action) -> None:
     if action.get("what") == "kernel_log":
-        replay.expect_log([str(line) for line in action["lines"]])
+        replay.expect_log([str(line) for line in get(action, "lines", list, "observe")])
     elif action.get("what") == "devices":
-        for name, seen in action["devices"].items():
-            device = replay.devices.setdefault(name, Device(PMD_SIZE))
+        seen_devices = get(action, "devices", dict, "observe")
+        for name in seen_devices:
+            device, seen = replay.device(name), get(seen_devices, name, dict, "observe")
             if device.pgmap is None:
-                device.align, device.ranges = _align(seen), _ranges(seen.get("ranges", []), "observe")
+                device.align = _align(seen, "observe")
+                device.ranges = _ranges(seen, "ranges", "observe") if "ranges" in seen else ()
+                if device.bound_unseen:
+                    replay.bind(device)
+        for name in get(action, "removed", list, "observe") if "removed" in action else []:
+            replay.unbind(replay.devices.pop(str(name), Device()))
 
 
-def _not_yet(replay: Replay, action: Action) -> Outcome:
-    """An action on a device, told by name, by a mapping of it, or by a handle on pages of such a mapping."""
-    names = (action.get("device"), *(replay._device_of.get(action.get(key, "")) for key in ("mapping", "handle")))
-    name = next((n for n in names if n), None)
-    if name and "handle" in action:
-        replay._device_of[action["handle"]] = name
-    replay.lose_track(name)
-    return Outcome.NOT_YET
+def _not_yet(replay: Replay, action: Action) -> None:
+    """An action on a device, told by name, by a mapping of it, or by a handle on pages of such a mapping.
 
-
-def _align(source: Action) -> int:
-    align = source["align"]
-    if align not in _ALIGNS:
-        raise WorkbenchError(f"align {align!r} bytes; device-dax knows 4 KiB, 2 MiB and 1 GiB. Correct the capture.")
-    return align
+    A process the kernel killed tells nothing about how far its work got.
+    """
+    told = {key: text(action, key, action["op"]) for key in ("device", "mapping", "handle") if key in action}
+    names = (told.get("device"), *(replay._device_of.get(told.get(key, "")) for key in ("mapping", "handle")))
+    name = next(filter(None, names), None)
+    if name and "handle" in told:
+        replay._device_of[told["handle"]] = name
+    replay.lose_track(None if action.get("result", {}).get("killed") else name)
 
 
 _ONLY_NAMES_AND_MAPPINGS = (
-    *("init_labels", "region_create", "read_seed", "open", "close", "munmap", "fork", "exit", "wait", "make_file"),
+    *("init_labels", "destroy_namespace", "region_create", "read_seed", "refused_in_user_space"),
+    *("open", "close", "munmap", "fork", "exit", "wait", "make_file"),
     *("read_pagemap", "read_smaps", "read_kpageflags", "read_struct_pages"),
 )
-_HANDLERS: dict[str, Callable[[Replay, Action], Result | Outcome | None]] = {
+_HANDLERS: dict[str, Callable[[Replay, Action], Result | None]] = {
     "boot": _boot,
     "create_namespace": _create_namespace,
+    "disable_namespace": _disable_namespace,
     "create_device": _create_device,
     "set_size": _set_size,
     "resize_device": _set_size,
+    "add_range": _add_range,
     "set_align": _set_align,
     "delete_device": _delete,
     "destroy_device": _delete,

@@ -33,8 +33,7 @@ def as_json(reports: Iterable[CaptureReport]) -> dict[str, Any]:
                 ],
             }
             for report in reports
-        ],
-        "not_compared": list(NOT_COMPARED),
+        ]
     }
 
 
@@ -49,7 +48,6 @@ def _state_json(state: StateReport) -> dict[str, Any]:
         "results": state.results.compared,
         "results_different": state.results.different,
         "results_assumed": state.results.assumed,
-        **({"first_difference": state.first} if state.first else {}),
     }
 
 

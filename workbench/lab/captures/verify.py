@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from workbench.errors import WorkbenchError
 from workbench.lab.captures.compare import Comparison, compare
 from workbench.lab.captures.kernels import kernel_of
 from workbench.lab.captures.reading import Capture, State
@@ -54,8 +53,10 @@ class CaptureReport:
     @property
     def passed(self) -> bool:
         """Nothing differs, nothing is out of reach, nothing was assumed."""
-        reached = all(one.status in (EQUAL, NOT_REPLAYABLE) for one in [*self.states, *self.cases])
-        return reached and not any(state.results.assumed for state in self.states)
+        statuses = {state.status for state in self.states} | {case.status for case in self.cases}
+        return statuses <= {EQUAL, NOT_REPLAYABLE} and not any(
+            state.results.assumed or state.results.different for state in self.states
+        )
 
 
 def verify(capture: Capture) -> CaptureReport:
@@ -66,16 +67,13 @@ def verify(capture: Capture) -> CaptureReport:
     WorkbenchError
         The capture contradicts itself, or its kernel is unknown.
     """
-    kernel = kernel_of(capture)
-    report = CaptureReport(capture.name, kernel)
-    try:
-        if capture.kind == "pages":
-            _replay_states(capture, Replay(kernel), report)
-    except (KeyError, TypeError, ValueError, AttributeError) as wrong:
-        raise WorkbenchError(
-            f"{capture.name}: an action does not have the form of a recorded one "
-            f"({type(wrong).__name__}: {wrong}). Correct the capture."
-        ) from wrong
+    report = CaptureReport(capture.name, kernel_of(capture))
+    replay = Replay(report.kernel)
+    for state in capture.states:
+        replay.tally = Tally()
+        for action in state.actions:
+            replay.do(action)
+        report.states.append(_state(state, replay))
     report.cases += [
         CaseReport(c.name, c.group, NOT_YET if c.replayable else NOT_REPLAYABLE, c.result, None) for c in capture.cases
     ]
@@ -83,21 +81,15 @@ def verify(capture: Capture) -> CaptureReport:
     return report
 
 
-def _replay_states(capture: Capture, replay: Replay, report: CaptureReport) -> None:
-    for state in capture.states:
-        replay.tally = Tally()
-        for action in state.actions:
-            replay.do(action)
-        report.states.append(_state(state, replay))
-
-
 def _state(state: State, replay: Replay) -> StateReport:
     if not state.replayable:
         # Whatever happened, its outcome is not determined by the actions: start anew at the next binding.
-        replay.lose_track(None)
+        replay.lose_track()
         return StateReport(state.name, NOT_REPLAYABLE, Comparison(), replay.tally)
-    if not replay.known:
-        return StateReport(state.name, NOT_YET, Comparison(), replay.tally)
-    pages = compare(state.spans, replay.array, replay.device_memory, replay.pointers)
+    inside = replay.in_device_memory(state.image.pfns)
+    if replay.array is None or not replay.knows(state.image.pfns[inside]):
+        status = DIFFERENT if replay.tally.different else NOT_YET
+        return StateReport(state.name, status, Comparison(), replay.tally)
+    pages = compare(state.image, inside, replay.array, replay.pointers)
     same = not pages.bytes_different and not replay.tally.different
     return StateReport(state.name, EQUAL if same else DIFFERENT, pages, replay.tally)
