@@ -115,8 +115,7 @@ def device_layout(
             f"the device has {(end - first) / run:g} runs of {run} pages; run {compound} was asked for. "
             "Use a size of whole compound pages, and a compound inside it."
         )
-    array = PageArray(which, start, nr_pages)
-    pagemap_range(array, pgmap, 0)
+    array = _filled(which, pgmap)
     at = first + compound * run
     page = array.view(at, min(run, max(WIDE, 1)))
     whole = array.view(at, run)
@@ -209,6 +208,64 @@ def _numbers(layout: xr.Dataset) -> dict[str, Any]:
         "vmemmap_bytes": int(layout.vmemmap_bytes),
         "origin": layout.attrs["origin"],
     }
+
+
+def changes(before: str, after: str, size: int | str = "1G", vmemmap_shift: int = 9) -> xr.Dataset:
+    """Which words of a device's struct pages differ between two kernels.
+
+    Parameters
+    ----------
+    before, after : str
+        Kernels :func:`workbench.series.kernel` knows, of one layout of struct page.
+    size, vmemmap_shift
+        As :func:`device_layout`.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``words_different`` (int64[role, column]): how many struct pages that have this role afterwards differ in
+        this word; ``pages`` (int64[role]); scalars ``words`` and ``pages_different``.
+
+    Raises
+    ------
+    WorkbenchError
+        The kernels' layouts differ, or as :func:`device_layout`.
+    """
+    kernels = [kernel(name) for name in (before, after)]
+    if kernels[0].abi != kernels[1].abi:
+        raise WorkbenchError(
+            f"{before} and {after} have different layouts of struct page: their words mean different things. "
+            "Compare trees of one release, such as 5.16+3 and 5.16+4."
+        )
+    pgmap = _pgmap(parse_size(size), vmemmap_shift, altmap=False)
+    start, nr_pages = pgmap.ranges[0]
+    old, new = (_filled(which, pgmap) for which in kernels)
+    different, pages = np.zeros((len(ROLES), WORDS), np.int64), np.zeros(len(ROLES), np.int64)
+    pages_different = 0
+    for lo in range(start, start + nr_pages, PAGES_PER_SECTION):
+        count = min(PAGES_PER_SECTION, start + nr_pages - lo)
+        rows = new.view(lo, count)
+        differs, codes = old.view(lo, count) != rows, roles(kernels[1].abi, rows, lo)
+        np.add.at(different, codes, differs)
+        pages += np.bincount(codes, minlength=len(ROLES))
+        pages_different += int(differs.any(axis=1).sum())
+    return xr.Dataset(
+        {
+            "words_different": (("role", "column"), different),
+            "pages": ("role", pages),
+            "words": nr_pages * WORDS,
+            "pages_different": pages_different,
+        },
+        coords={"role": [str(role) for role in ROLES], "column": np.arange(WORDS)},
+        attrs={"before": before, "after": after, "origin_before": kernels[0].origin, "origin_after": kernels[1].origin},
+    )
+
+
+def _filled(which: Kernel, pgmap: DevPagemap) -> PageArray:
+    """The page array of a device after pagemap_range()."""
+    array = PageArray(which, *pgmap.ranges[0])
+    pagemap_range(array, pgmap, 0)
+    return array
 
 
 def _pgmap(nbytes: int, vmemmap_shift: int, altmap: bool) -> DevPagemap:

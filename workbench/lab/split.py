@@ -48,7 +48,7 @@ def compare_split(orders: Sequence[int] = ORDERS, layouts: Sequence[str] = LAYOU
     Returns
     -------
     xarray.Dataset
-        Dimensions ``shape`` (an order, as text) and ``layout``: ``bytes_compared`` and ``bytes_different``
+        Dimensions ``order`` and ``layout``: ``bytes_compared`` and ``bytes_different``
         (int64), over pages just initialised and pages of ones; ``first_page_different`` (-1: none).
 
     Raises
@@ -78,12 +78,12 @@ def compare_split(orders: Sequence[int] = ORDERS, layouts: Sequence[str] = LAYOU
                     first[row, column] = int(np.flatnonzero(differs.any(axis=1))[0])
     table = {"bytes_compared": compared, "bytes_different": different, "first_page_different": first}
     return xr.Dataset(
-        {name: (("shape", "layout"), values) for name, values in table.items()},
+        {name: (("order", "layout"), values) for name, values in table.items()},
         coords={
-            "shape": [f"order {order}: {1 << order:,} pages" for order in orders],
+            "order": list(orders),
             "layout": [kernel(name).abi.release + ("*" if name.endswith("-nodedup") else "") for name in layouts],
         },
-        attrs={"before": "in one piece", "after": "split", "provenance": "derived"},
+        attrs={"provenance": "derived"},
     )
 
 

@@ -22,9 +22,9 @@ import xarray as xr
 from workbench.abi import STRUCT_PAGE_BYTES, WORDS, Abi, Role
 from workbench.abi.constants import PAGE_SHIFT, PAGE_SIZE, PAGES_PER_SECTION
 from workbench.errors import WorkbenchError
-from workbench.lab.device_layout import ROLES
+from workbench.lab.device_layout import ROLES, device_layout
 from workbench.mm.sparse_vmemmap import STRUCT_PAGES_PER_PAGE, VMEMMAP_RESERVE_NR
-from workbench.series import kernel
+from workbench.series import kernel as kernel_of
 from workbench.text import count, pfn_range, size
 from workbench.text import pfn as pfn_text
 from workbench.text import word as word_text
@@ -78,7 +78,7 @@ def memory_map(ds: xr.Dataset, page: int = 1, word: int = 1) -> go.Figure:
         bottom_px=78,
     )
     device, section, compound, inspector, bits = map_.panels
-    abi = kernel(ds.attrs["kernel"]).abi
+    abi = kernel_of(ds.attrs["kernel"]).abi
     shown, tails = _page_roles(abi, ds), ds.attrs["pages_per_compound"] > 1
     _device(map_, device, ds)
     _section(map_, section, ds)
@@ -115,13 +115,34 @@ def memory_map(ds: xr.Dataset, page: int = 1, word: int = 1) -> go.Figure:
     )
 
 
-def before_after(before: xr.Dataset, after: xr.Dataset) -> go.Figure:
-    """The same struct pages on two kernels, one above the other, words that differ outlined.
+def explore(
+    kernel: str, order: int = 9, altmap: bool = False, page: int = 1, word: int = 1, size: str = "4G"
+) -> go.Figure:
+    """:func:`memory_map` of a device that is made on the spot: for a figure with controls.
+
+    Parameters
+    ----------
+    kernel, order, altmap, size
+        As :func:`workbench.lab.device_layout.device_layout`.
+    page, word
+        As :func:`memory_map`.
+    """
+    return memory_map(device_layout(kernel, size, order, altmap), page, word)
+
+
+def before_after(
+    before: xr.Dataset, after: xr.Dataset, names: tuple[str, str] = ("before", "after"), title: str = ""
+) -> go.Figure:
+    """The same struct pages of two devices, one above the other, words that differ outlined.
 
     Parameters
     ----------
     before, after : xarray.Dataset
         From :func:`workbench.lab.device_layout.device_layout`, of the same pages.
+    names : (str, str)
+        What the two are called.
+    title : str
+        Default: what the two are.
 
     Returns
     -------
@@ -141,22 +162,22 @@ def before_after(before: xr.Dataset, after: xr.Dataset) -> go.Figure:
     nbytes = (after.attrs["run_pages"]) << PAGE_SHIFT
     map_ = Panels(
         [(HEAD_GAP, 9 * cells.ROW_PX), (62, 9 * cells.ROW_PX)],
-        f"{size(nbytes)} of a device: {_shape(before)} before, {_shape(after)} after",
+        title or f"{size(nbytes)} of a device: {_shape(before)} {names[0]}, {_shape(after)} {names[1]}",
         origin_line(after),
         bottom_px=44,
     )
-    for which, panel, ds in (("before", map_.panels[0], before), ("after", map_.panels[1], after)):
-        _pages(map_, panel, ds, outlined=differs if which == "after" else None)
-        map_.heading(panel, f"{which}: {_kernel_name(ds)}", _shape(ds))
-    shown = {role for ds in (before, after) for role in _page_roles(kernel(ds.attrs["kernel"]).abi, ds)}
+    for name, panel, ds, outlined in zip(names, map_.panels, (before, after), (None, differs), strict=True):
+        _pages(map_, panel, ds, outlined)
+        map_.heading(panel, f"{name}: {_kernel_name(ds)}", _shape(ds))
+    shown = {role for ds in (before, after) for role in _page_roles(kernel_of(ds.attrs["kernel"]).abi, ds)}
     map_.legend(shown, changed=True)
     by_page = differs.sum(axis=1)
     map_.figure.layout.meta = {"origin": "derived"}
     return describe(
         map_.figure,
         caption=(
-            f"The same struct pages before ({before.attrs['kernel']}, {before.attrs['origin']}) and after "
-            f"({after.attrs['kernel']}, {after.attrs['origin']}). A black outline marks a word whose value differs: "
+            f"The same struct pages: {names[0]} (kernel {before.attrs['kernel']}, {_shape(before)}) and {names[1]} "
+            f"(kernel {after.attrs['kernel']}, {_shape(after)}). A black outline marks a word whose value differs: "
             f"{int(by_page.sum())} of the {differs.size} words shown. Colour is the role of a page."
         ),
         alt=(
@@ -269,7 +290,7 @@ def _pages(
     map_: Panels, panel: Panel, ds: xr.Dataset, outlined: np.ndarray | None = None, selected: int | None = None
 ) -> None:
     """The first struct pages word by word, the others folded."""
-    abi = kernel(ds.attrs["kernel"]).abi
+    abi = kernel_of(ds.attrs["kernel"]).abi
     rows, roles = _rows(ds), _page_roles(abi, ds)
     bars = [*cells.role_bars(roles), cells.word_bar(abi, rows, outlined)]
     rest = ds.attrs["run_pages"] - len(rows)
@@ -379,7 +400,7 @@ def _part_roles(ds: xr.Dataset) -> list[str]:
 
 def _shares(ds: xr.Dataset) -> bool:
     """Whether most of the compound's struct pages are a vmemmap page mapped again and again."""
-    dedup = kernel(ds.attrs["kernel"]).tree.dedup and not ds.part_pages.sel(part="altmap")
+    dedup = kernel_of(ds.attrs["kernel"]).tree.dedup and not ds.part_pages.sel(part="altmap")
     return bool(dedup) and ds.attrs["pages_per_compound"] > _UNIQUE
 
 
@@ -390,7 +411,7 @@ def _shape(ds: xr.Dataset) -> str:
 
 def _kernel_name(ds: xr.Dataset) -> str:
     """The kernel in words: ``5.16+4`` is 5.16 with patches 1 to 4."""
-    tree = kernel(ds.attrs["kernel"]).tree
+    tree = kernel_of(ds.attrs["kernel"]).tree
     last = max(tree.patches, default=0)
     if tree.base == "5.16" and not last:
         return f"{ds.attrs['kernel']} (5.16 without the series)"

@@ -184,7 +184,7 @@ def _whole_word(abi: Abi, field: Field, words: Sequence[int], pfn: int) -> str:
     if value in _CONSTANTS:
         return _CONSTANTS[value]
     if field.name == "compound_head":
-        return "head + 1"
+        return "head | 1"
     if value == abi.struct_page(pfn) + 8:
         return "itself"
     name = _SHORT.get(field.name, field.name)
@@ -196,7 +196,7 @@ def _value(abi: Abi, role: Role, field: Field, words: Sequence[int], pfn: int) -
     if field.name == "flags":
         return _flags(abi, role, value)
     if field.name == "compound_head":
-        return f"{word_text(value)} = {_head(abi, words)}, plus 1"
+        return f"{word_text(value)} = {_head(abi, words)}, bit 0 set"
     if field.name == "compound_dtor":
         return f"{value} ({_DTORS.get(value, 'unknown')})"
     if field.name == "_mapping_high":

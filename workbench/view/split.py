@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""prep_compound_page() in one piece and split: one cell for each order and layout of struct page."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+import xarray as xr
+
+from workbench.text import count, size
+from workbench.view import palette
+from workbench.view.export import describe
+from workbench.view.summary import mark
+
+_EQUAL = "#EFEFEF"
+
+
+def split_figure(same: xr.Dataset, width_px: int = 900) -> go.Figure:
+    """How many bytes differ, order by order and layout by layout; a cell with a difference is black.
+
+    Parameters
+    ----------
+    same : xarray.Dataset
+        From :func:`workbench.lab.split.compare_split`.
+    width_px : int
+        CSS pixels.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        With caption, alt text and origin.
+    """
+    different = same.bytes_different.transpose("layout", "order").values
+    orders, layouts = same.order.values.tolist(), same.layout.values.tolist()
+    total, bad = int(same.bytes_compared.sum()), int(different.sum())
+    fig = go.Figure(
+        go.Heatmap(
+            x=[str(order) for order in orders],
+            y=layouts,
+            z=(different > 0).astype(int),
+            zmin=0,
+            zmax=1,
+            colorscale=[[0, _EQUAL], [1, palette.BLACK]],
+            showscale=False,
+            xgap=3,
+            ygap=3,
+            text=[[count(int(cell)) for cell in row] for row in different],
+            texttemplate="%{text}",
+            textfont_size=12,
+            hoverinfo="skip",
+        )
+    )
+    fig.update_layout(
+        template="devmap",
+        title_text=f"{count(bad)} of {count(total)} bytes differ, in one piece or split",
+        title_subtitle_text=(
+            f"{mark('derived')} bytes that differ after prep_compound_page(), by order and layout of struct page"
+        ),
+        width=width_px,
+        height=150 + 25 * len(layouts),
+        margin={"l": 72, "r": 16, "t": 112, "b": 16},
+    )
+    look = {"type": "category", "showline": False, "showgrid": False, "ticks": "", "ticklabelstandoff": 4}
+    fig.update_yaxes(autorange="reversed", **look)
+    fig.update_xaxes(
+        side="top", title={"text": "order: 1 is two pages, 9 is 2 MiB, 18 is 1 GiB", "font": {"size": 12}}, **look
+    )
+    fig.layout.meta = {"origin": "derived"}
+    return describe(
+        fig,
+        caption=(
+            f"Bytes that differ after both forms of prep_compound_page() ran on the same pages: {different.size} pairs "
+            f"of runs over struct pages just initialised, and as many over words of ones; {size(total)} compared. A "
+            f"black cell would hold a difference. {mark('derived')} Derived: both code paths of the engine, regular "
+            "stores. The layouts are those of each release; 6.1* is the recorded small build."
+        ),
+        alt=(
+            f"A matrix of {len(layouts)} layouts of struct page against {len(orders)} orders. "
+            f"{int((different == 0).sum())} of {different.size} cells are equal; {count(bad)} bytes differ."
+        ),
+    )
