@@ -8,6 +8,7 @@ from itertools import product
 
 from workbench.abi import Abi, Config
 from workbench.abi.config import LAST_PID_SHIFT
+from workbench.abi.pageflags import page_flags
 from workbench.errors import WorkbenchError
 from workbench.lab.captures.reading import Capture, refused
 from workbench.series import Kernel, kernel, pair
@@ -42,13 +43,14 @@ def kernel_of(capture: Capture) -> Kernel:
         )
     preset = kernel(_FAMILIES[capture.family])
     config = _config(capture, preset.abi)
+    release = preset.abi.release
     for switched in product((False, True), repeat=len(_FLAG_OPTIONS)):
-        abi = Abi(preset.abi.release, replace(config, **dict(zip(_FLAG_OPTIONS, switched, strict=True))))
-        if abi.page_flags == capture.page_flags:
-            return pair(abi, preset.tree)
+        recorded = replace(config, **dict(zip(_FLAG_OPTIONS, switched, strict=True)))
+        if page_flags(release, recorded) == capture.page_flags:
+            return pair(Abi(release, recorded), preset.tree)
     differ = sorted({flag for flag, _ in capture.page_flags.items() ^ preset.abi.page_flags.items()})
     raise WorkbenchError(
-        f"{capture.name}: its page flags are those of no known configuration of {preset.abi.release}; "
+        f"{capture.name}: its page flags are those of no known configuration of {release}; "
         f"they differ from the usual ones in {', '.join(differ)}. Describe the configuration in workbench/abi."
     )
 

@@ -178,7 +178,7 @@ def _json(path: Path) -> dict[str, Any]:
         try:
             content = json.loads(path.read_bytes())
         except (ValueError, RecursionError) as wrong:
-            raise refused(_short(path), f"is not JSON ({wrong})") from wrong
+            raise refused(_short(path), f"is not JSON ({wrong!s:.100})") from wrong
     if not isinstance(content, dict):
         raise refused(_short(path), "is no JSON object")
     return content
@@ -196,7 +196,7 @@ def _readable(path: Path, limit: int) -> Iterator[None]:
     except OSError as wrong:
         raise refused(_short(path), f"cannot be read ({wrong.strerror})") from wrong
     except (*_BAD_ZIP, ValueError) as wrong:
-        raise refused(_short(path), f"is no sound zip archive ({wrong})") from wrong
+        raise refused(_short(path), f"is no sound zip archive ({wrong!s:.100})") from wrong
 
 
 def _flags_layout(layout: dict[str, Any], where: str) -> FlagsLayout:
