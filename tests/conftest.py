@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Two hypothesis profiles: ``ci`` draws the same examples every time, ``dev`` draws new and more ones.
+"""Hypothesis profiles: ``ci`` draws the same examples every time, ``dev`` draws new and more ones.
 
-``make test`` uses ``ci``; look for new failures with ``HYPOTHESIS_PROFILE=dev pytest ...``.
+``make test`` uses ``ci``; look for new failures with ``HYPOTHESIS_PROFILE=dev pytest ...``.  ``first`` stops at the
+first failure it finds, without looking for a smaller one: for ``scripts/mutate``.
 """
 
 import os
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 # The first example of a test compiles kernels, so no example has a deadline.
 _SLOW_IS_FINE = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 
 settings.register_profile("ci", derandomize=True, database=None, max_examples=25, **_SLOW_IS_FINE)
 settings.register_profile("dev", max_examples=200, print_blob=True, **_SLOW_IS_FINE)
+settings.register_profile("first", settings.get_profile("ci"), phases=[Phase.explicit, Phase.generate])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
