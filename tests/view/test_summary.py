@@ -3,7 +3,7 @@ import pytest
 
 from workbench.errors import WorkbenchError
 from workbench.view.palette import PROVENANCE
-from workbench.view.summary import MARKS, Html, Table, mark, provenance_legend
+from workbench.view.summary import MARKS, Beside, Html, Table, mark, provenance_legend
 
 
 def test_text_and_html_say_the_same():
@@ -38,3 +38,10 @@ def test_every_provenance_has_a_mark_of_its_own():
         assert kind in legend and mark(kind) in legend
     with pytest.raises(WorkbenchError):
         mark("guessed")
+
+
+def test_tables_side_by_side_keep_their_text():
+    one, other = Table("one", ["a"], [["1"]]), Table("other", ["b"], [["2"]])
+    assert repr(Beside((one, other))) == f"{one!r}\n\n{other!r}"
+    html = Beside((one, other))._repr_html_()
+    assert html.index("one") < html.index("other") and "flex" in html

@@ -202,31 +202,21 @@ class Calculator(widgets.VBox):
 
     def __init__(self, size: str = "1T", align: str = "2M", map: str = "mem") -> None:
         self._shown = cost_table(device_cost(size, align, map))
-        style = {"description_width": "150px"}
         self.size = widgets.Text(
-            value=size,
-            description="size of the device",
-            placeholder="16G, 1.5T, 512M",
-            continuous_update=False,
-            style=style,
-            layout={"width": "290px"},
+            value=size, placeholder="16G, 1.5T, 512M", continuous_update=False, layout={"width": "186px"}
         )
         self.align = widgets.ToggleButtons(
             options=[(text.size(nbytes), nbytes) for nbytes in SUPPORTED_ALIGNS],
             value=text.parse_size(align),
-            description="align",
-            style={**style, "button_width": "90px"},
-            layout={"width": "560px"},
+            style={"button_width": "90px"},
         )
         self.map = widgets.ToggleButtons(
-            options=[(place, name) for name, place in _PLACES.items()],
-            value=map,
-            description="struct pages kept in",
-            style={**style, "button_width": "90px"},
-            layout={"width": "560px"},
+            options=[(place, name) for name, place in _PLACES.items()], value=map, style={"button_width": "90px"}
         )
         self.result = widgets.HTML(self._shown._repr_html_())
-        super().__init__([self.size, self.align, self.map, self.result])
+        named = (("size of the device", self.size), ("align", self.align), ("struct pages kept in", self.map))
+        rows = [widgets.HBox([widgets.Label(name, layout={"width": "160px"}), control]) for name, control in named]
+        super().__init__([*rows, self.result])
         for control in (self.size, self.align, self.map):
             control.observe(self._update, names="value")
 

@@ -113,6 +113,32 @@ class Table:
         return "\n".join(out)
 
 
+@dataclass(frozen=True)
+class Beside:
+    """Tables side by side where the page is wide enough, else below each other.
+
+    Parameters
+    ----------
+    tables : tuple of Table
+        From left to right.
+
+    Examples
+    --------
+    >>> table = Table("Sizes (derived).", ["page", "size"], [["head", "64 B"]])
+    >>> Beside((table, table))._repr_html_().count("<table")
+    2
+    """
+
+    tables: tuple[Table, ...]
+
+    def _repr_html_(self) -> str:
+        inside = "".join(f"<div>{table._repr_html_()}</div>" for table in self.tables)
+        return f'<div style="display:flex;flex-wrap:wrap;gap:0 40px;">{inside}</div>'
+
+    def __repr__(self) -> str:
+        return "\n\n".join(map(repr, self.tables))
+
+
 def provenance_legend() -> Table:
     """What each provenance mark means, as figures and tables use it.
 
