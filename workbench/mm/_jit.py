@@ -16,9 +16,8 @@ from functools import cache
 from pathlib import Path
 
 import numba
-from numba import config
+from numba import config, types
 from numba.core.registry import CPUDispatcher
-from numba.core.types import unliteral
 from numba.extending import intrinsic
 
 __all__ = ["JIT", "intrinsic", "jit"]
@@ -60,7 +59,9 @@ class _Dispatcher(CPUDispatcher):
         )
 
     def get_call_template(self, args, kws):
-        return self._bare.get_call_template([unliteral(a) for a in args], {k: unliteral(a) for k, a in kws.items()})
+        return self._bare.get_call_template(
+            [types.unliteral(a) for a in args], {k: types.unliteral(a) for k, a in kws.items()}
+        )
 
     def get_overload(self, sig):
         return self._bare.get_overload(sig)

@@ -10,13 +10,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from html import escape
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from workbench.abi import STRUCT_PAGE_BYTES, WORDS, Role
 from workbench.abi.constants import (
@@ -169,12 +168,19 @@ class PageArray:
 
     # initialisation
 
-    def init(self, call: InitCall) -> int:
+    def init(self, call: InitCall, threads: int = 1) -> int:
         """Initialise struct pages as the kernel would; sections without memory are only described.
 
         On kernels that initialise whole compounds the last one may run over the range's end (see
         :func:`workbench.mm.page_alloc.memmap_init_zone_device`): pages of a neighbour are overwritten.
         Where struct pages do not exist the kernel takes a page fault there and the process dies.
+
+        Parameters
+        ----------
+        call : InitCall
+            Range, node, pgmap and order.
+        threads : int
+            Python threads that share the sections which have their memory.
 
         Returns
         -------
@@ -192,11 +198,11 @@ class PageArray:
         fault = self._first_missing(call.start_pfn, end)
         if fault is None:
             self._calls.append(call)
-            self._run_on_present(call, end)
+            self._run_on_present(call, end, threads)
         else:
             # A call that stopped half way describes nothing: every section it reached gets its memory first.
             self.materialise(call.start_pfn, fault - call.start_pfn)
-            self._run_on_present(call, fault)
+            self._run_on_present(call, fault, threads)
             raise WorkbenchError(
                 f"kernel page fault: the last compound page of pfn {call.start_pfn:#x}-{call.end_pfn - 1:#x} runs to "
                 f"pfn {end - 1:#x}, and no struct page exists at pfn {fault:#x}; the process that binds the device "
@@ -271,15 +277,14 @@ class PageArray:
                 self._run(call, chunk.start * PAGES_PER_SECTION, chunk.stop * PAGES_PER_SECTION, None)
             self._present[chunk.start : chunk.stop] = True
 
+        if len(chunks) == 1:
+            fill(chunks[0])
+            return
+        from tqdm.auto import tqdm  # only here: it is a tenth of the time to a first result
+
         with tqdm(total=len(sections), unit="section", desc="filling struct pages", delay=2, leave=False) as bar:
-            if threads == 1:
-                for chunk in chunks:
-                    fill(chunk)
-                    bar.update(len(chunk))
-            else:
-                with ThreadPoolExecutor(threads) as pool:
-                    for chunk, _ in zip(chunks, pool.map(fill, chunks), strict=True):
-                        bar.update(len(chunk))
+            for chunk in _each(chunks, fill, threads):
+                bar.update(len(chunk))
 
     def _zero_uninitialised(self, chunk: range, calls: list[InitCall]) -> None:
         """Zero the rows of ``chunk`` that none of ``calls`` writes: the memory may be recycled."""
@@ -291,12 +296,17 @@ class PageArray:
             lo = max(lo, min(end, hi))
         self._vm.pages[lo:hi] = 0
 
-    def _run_on_present(self, call: InitCall, end_pfn: int) -> None:
+    def _run_on_present(self, call: InitCall, end_pfn: int, threads: int) -> None:
         """Run ``call`` up to ``end_pfn`` on those of its sections that have their memory."""
         end = end_pfn - self.start_pfn
-        touched = range(self._section(call.start_pfn), self._section(end_pfn - 1) + 1)
-        for run in _runs([s for s in touched if self._present[s]], self._first_call):
-            self._run(call, run.start * PAGES_PER_SECTION, min(run.stop * PAGES_PER_SECTION, end), None)
+        first = self._section(call.start_pfn)
+        present = np.flatnonzero(self._present[first : self._section(end_pfn - 1) + 1]) + first
+
+        def run(chunk: range) -> None:
+            self._run(call, chunk.start * PAGES_PER_SECTION, min(chunk.stop * PAGES_PER_SECTION, end), None)
+
+        for _ in _each(_runs(present.tolist(), self._first_call), run, threads):
+            pass
 
     def _run(self, call: InitCall, lo: int, hi: int, events: Events | None) -> int:
         zone, nid = np.uint64(self.kernel.abi.zone_device), np.uint64(call.nid)
@@ -463,3 +473,19 @@ def _runs(sections: list[int], first_call: np.ndarray) -> Iterator[range]:
         ):
             yield range(sections[start], sections[at - 1] + 1)
             start = at
+
+
+def _each(chunks: Iterable[range], do: Callable[[range], None], threads: int) -> Iterator[range]:
+    """Each chunk when it is done, in order; an interrupt leaves out those not begun."""
+    if threads == 1:
+        for chunk in chunks:
+            do(chunk)
+            yield chunk
+        return
+    pool = ThreadPoolExecutor(threads)
+    try:
+        listed = list(chunks)
+        for chunk, _ in zip(listed, pool.map(do, listed), strict=True):
+            yield chunk
+    finally:
+        pool.shutdown(cancel_futures=True)
