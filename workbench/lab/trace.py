@@ -51,12 +51,13 @@ def trace_init(kernel: Kernel, nr_pages: int, vmemmap_shift: int = 0, start_pfn:
     WorkbenchError
         More stores than a trace holds, or a range the page array refuses.
     """
-    step = 1 << vmemmap_shift
-    existing = -(-max(-(-nr_pages // step) * step, nr_pages) // PAGES_PER_SUBSECTION) * PAGES_PER_SUBSECTION
+    step = 1 << vmemmap_shift if kernel.tree.has(4) else 1
+    written = -(-nr_pages // step) * step  # the last compound runs over the device's end
+    existing = -(-written // PAGES_PER_SUBSECTION) * PAGES_PER_SUBSECTION
     array = PageArray(kernel, start_pfn, existing)
     array.add_pages(start_pfn, existing)
     call = InitCall(start_pfn, start_pfn + nr_pages, 0, PGMAP, vmemmap_shift)
-    return _traced(kernel, array, lambda ev: array.traced(call, ev), start_pfn, nr_pages)
+    return _traced(kernel, array, lambda ev: array.traced(call, ev), start_pfn, nr_pages, written)
 
 
 def trace_prep_compound_page(kernel: Kernel, order: int, start_pfn: int = START_PFN) -> xr.Dataset:
@@ -74,7 +75,7 @@ def trace_prep_compound_page(kernel: Kernel, order: int, start_pfn: int = START_
     """
     array, vm = _fresh_pages(kernel, order, start_pfn)
     row = start_pfn - array.start_pfn
-    return _traced(kernel, array, lambda ev: _prep_compound_page(vm, row, order, ev), start_pfn, 1 << order)
+    return _traced(kernel, array, lambda ev: _prep_compound_page(vm, row, order, ev), start_pfn, 1 << order, 1 << order)
 
 
 def compound_page(kernel: Kernel, order: int, start_pfn: int = START_PFN) -> np.ndarray:
@@ -105,14 +106,19 @@ def _fresh_pages(kernel: Kernel, order: int, start_pfn: int) -> tuple[PageArray,
 
 
 def _traced(
-    kernel: Kernel, array: PageArray, operation: Callable[[Events], object], start_pfn: int, nr_pages: int
+    kernel: Kernel,
+    array: PageArray,
+    operation: Callable[[Events], object],
+    start_pfn: int,
+    nr_pages: int,
+    written: int,
 ) -> xr.Dataset:
-    if nr_pages * _STORES_A_PAGE > _LONGEST:
+    if written * _STORES_A_PAGE > _LONGEST:
         raise WorkbenchError(
-            f"a trace of {nr_pages:,} pages would hold up to {nr_pages * _STORES_A_PAGE:,} stores; the limit is "
+            f"a trace of {written:,} pages would hold up to {written * _STORES_A_PAGE:,} stores; the limit is "
             f"{_LONGEST:,}. Trace a smaller range: every compound page repeats the first."
         )
-    ev = events(array.nr_pages, nr_pages * _STORES_A_PAGE)
+    ev = events(array.nr_pages, written * _STORES_A_PAGE)
     before = array.view(start_pfn, nr_pages).copy()
     operation(ev)
     return as_dataset(kernel, array, ev, before, start_pfn, nr_pages)
