@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from workbench.abi import STRUCT_PAGE_BYTES, WORDS, Abi, Role
-from workbench.abi.constants import PAGE_SHIFT, PAGE_SIZE, PAGES_PER_SECTION
+from workbench.abi.constants import PAGE_SHIFT, PAGE_SIZE, PAGES_PER_SECTION, PAGES_PER_SUBSECTION
 from workbench.errors import WorkbenchError
 from workbench.lab.trace import PGMAP, START_PFN
 from workbench.mm import DevPagemap, PageArray
@@ -93,7 +93,8 @@ def device_layout(
         itself), ``refcounts`` (sum of ``_refcount``), ``vmemmap_bytes`` and ``alike`` (how many struct pages of the
         compound follow the shown ones and equal the last of them).  Attributes: ``kernel``, ``origin``, ``note``,
         ``release``, ``start_pfn``, ``end_pfn``, ``first_pfn`` (of the data), ``section_pfn``, ``compound_pfn``,
-        ``run_pages`` (pages of an align unit), ``pages_per_compound`` (1 without compounds), ``vmemmap_shift``.
+        ``run_pages`` (pages of a compound page asked for; 512 where none is), ``pages_per_compound`` (1 without
+        compounds), ``vmemmap_shift``.
 
     Raises
     ------
@@ -109,7 +110,8 @@ def device_layout(
     which = kernel(kernel_name)
     pgmap = _pgmap(parse_size(size), vmemmap_shift, altmap)
     start, nr_pages = pgmap.ranges[0]
-    first, end, run = pfn_first(pgmap, 0), pfn_end(pgmap, 0), 1 << vmemmap_shift
+    first, end = pfn_first(pgmap, 0), pfn_end(pgmap, 0)
+    run = 1 << vmemmap_shift if vmemmap_shift else PAGES_PER_SUBSECTION
     if (end - first) % run or not first + compound * run < end:
         raise WorkbenchError(
             f"the device has {(end - first) / run:g} runs of {run} pages; run {compound} was asked for. "
@@ -150,7 +152,7 @@ def device_layout(
             "section_pfn": section,
             "compound_pfn": at,
             "run_pages": run,
-            "pages_per_compound": run if which.tree.has(4) else 1,
+            "pages_per_compound": 1 << vmemmap_shift if which.tree.has(4) else 1,
             "vmemmap_shift": vmemmap_shift,
         },
     )

@@ -6,7 +6,8 @@
     Choices(draw, kernel=["5.16+3", "5.16+4"], page=range(8))
 
 * ``draw`` is called with one value of each choice and returns a figure that went through ``describe``.
-* A sequence becomes a drop-down list, a ``range`` a slider that the arrow keys move.
+* A sequence becomes a drop-down list, a mapping one that shows its keys and gives its values, a ``range`` a
+  slider that the arrow keys move.
 * Where no kernel runs (an exported page, a saved notebook) the figure of the first values stands in its place.
 * What ``draw`` refuses is said where the figure would be.
 """
@@ -37,7 +38,7 @@ class Choices(widgets.VBox):
         Takes the choices by name, returns a described figure.
     first : mapping, optional
         The values to begin with; by default the first of each choice.
-    **choices : sequence or range
+    **choices : sequence, mapping or range
         The values of each; a name is shown with blanks for underscores.
 
     Raises
@@ -50,13 +51,15 @@ class Choices(widgets.VBox):
         self,
         draw: Callable[..., go.Figure],
         first: Mapping[str, Any] | None = None,
-        **choices: Sequence[Any] | range,
+        **choices: Sequence[Any] | Mapping[str, Any] | range,
     ) -> None:
         if not choices or not all(len(values) for values in choices.values()):
             raise WorkbenchError("give at least one choice with at least one value, such as page=range(8).")
         self._draw = draw
         begin = dict(first or {})
-        self.controls = {name: _control(name, values, begin.get(name, values[0])) for name, values in choices.items()}
+        self.controls = {
+            name: _control(name, values, begin.get(name, _first(values))) for name, values in choices.items()
+        }
         self.shown = draw(**self.chosen)
         self.figure = widgets.Output()
         self.said = widgets.HTML()
@@ -100,7 +103,11 @@ class Choices(widgets.VBox):
         return bundle | self._bundle()
 
 
-def _control(name: str, values: Sequence[Any] | range, value: Any) -> widgets.Widget:
+def _first(values: Sequence[Any] | Mapping[str, Any] | range) -> Any:
+    return next(iter(values.values() if isinstance(values, Mapping) else values))
+
+
+def _control(name: str, values: Sequence[Any] | Mapping[str, Any] | range, value: Any) -> widgets.Widget:
     label = name.replace("_", " ")
     style = {"description_width": "initial"}
     if isinstance(values, range):
@@ -114,4 +121,5 @@ def _control(name: str, values: Sequence[Any] | range, value: Any) -> widgets.Wi
             continuous_update=False,
             layout={"width": "420px"},
         )
-    return widgets.Dropdown(options=list(values), value=value, description=label, style=style, layout={"width": "auto"})
+    options = list(values.items() if isinstance(values, Mapping) else values)
+    return widgets.Dropdown(options=options, value=value, description=label, style=style, layout={"width": "auto"})

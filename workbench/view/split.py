@@ -6,7 +6,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import xarray as xr
 
-from workbench.text import count, size
+from workbench.text import count
 from workbench.view import palette
 from workbench.view.export import describe
 from workbench.view.summary import mark
@@ -69,9 +69,9 @@ def split_figure(same: xr.Dataset, width_px: int = 900) -> go.Figure:
         fig,
         caption=(
             f"Bytes that differ after both forms of prep_compound_page() ran on the same pages: {different.size} pairs "
-            f"of runs over struct pages just initialised, and as many over words of ones; {size(total)} compared. A "
-            f"black cell would hold a difference. {mark('derived')} Derived: both code paths of the engine, regular "
-            "stores. The layouts are those of each release; 6.1* is the recorded small build."
+            "of runs over struct pages just initialised, and as many over words of ones. A black cell would hold a "
+            f"difference. {mark('derived')} Derived: both code paths of the engine, regular stores. The layouts are "
+            "those of each release; 6.1* is the recorded small build."
         ),
         alt=(
             f"A matrix of {len(layouts)} layouts of struct page against {len(orders)} orders. "

@@ -61,8 +61,8 @@ def memory_map_figure(checkout: Checkout) -> tuple[go.Figure, Inputs]:
     alt=(
         "Two grids, one above the other, of eight struct pages by eight words. Above, eight equal base pages with a "
         "reference of 1 each. Below, a head with PG_head set, a first tail with destructor, order 9 and 512 pages, a "
-        "second tail with the pin count, and tails that hold the head's address with bit 0 set, TAIL_MAPPING and reference 0."
-        " Outlined: one word of the head, four of the first tail, three of every other tail."
+        "second tail with the pin count, and tails that hold the head's address with bit 0 set, TAIL_MAPPING and "
+        "reference 0. Outlined: one word of the head, four of the first tail, three of every other tail."
     ),
     width_px=900,
     height_px=662,
