@@ -11,6 +11,8 @@ from workbench.series import kernel
 from workbench.view.export import description
 from workbench.view.same_bytes import counts_table, differences, equality_figure, stores_table
 
+pytestmark = pytest.mark.slow  # 56 runs of two trees, up to a GiB of device each
+
 ONE_GIB = [shape for shape in SHAPES if shape.name == "1 GiB"]
 
 
