@@ -146,14 +146,20 @@ def drop_references(array: PageArray, pgmap: DevPagemap, range_id: int = 0, even
     Raises
     ------
     WorkbenchError
-        The tree's memunmap_pages() has no such walk (6.1 and later return the references in bulk).
+        The tree's memunmap_pages() has no such walk (6.1 and later return the references in bulk), or a
+        page of the range became a tail of a head that is gone.
     """
     if not array.kernel.tree.puts_pages_at_teardown:
         raise WorkbenchError(
             f"memunmap_pages() of {array.kernel.tree.base} drops the pgmap's references in bulk and puts no page. "
             "Use a tree of 5.17 or before."
         )
-    first, end = pfn_first(pgmap, range_id), pfn_end(pgmap, range_id)
-    return put_pages(
-        array.writable(first, end - first), first - array.start_pfn, end - array.start_pfn, pgmap.vmemmap_shift, events
-    )
+    start, end = pfn_first(pgmap, range_id), pfn_end(pgmap, range_id)
+    vm = array.writable(start, end - start)
+    rows = slice(start - array.start_pfn, end - array.start_pfn, pfns_per_compound(vm, pgmap.vmemmap_shift))
+    if array.kernel.tree.has(4):
+        # A compound that ran over its range may have made tails of these pages: their head's count is put.
+        words = vm.pages[rows, COMPOUND_HEAD]
+        for word in np.unique(words[words & _HEAD_BIT != 0]):
+            array.writable(array.kernel.abi.pfn_of(int(word) - 1), 1)
+    return put_pages(vm, rows.start, rows.stop, pgmap.vmemmap_shift, events)
