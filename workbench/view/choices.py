@@ -26,6 +26,8 @@ from workbench.errors import WorkbenchError
 from workbench.view import palette
 from workbench.view.export import description
 
+_MARGIN = "2px 20px 2px 2px"
+
 PLOTLY = "application/vnd.plotly.v1+json"
 
 
@@ -119,7 +121,9 @@ def _control(name: str, values: Sequence[Any] | Mapping[str, Any] | range, value
             description=label,
             style=style,
             continuous_update=False,
-            layout={"width": "420px"},
+            layout={"width": "400px", "margin": _MARGIN},
         )
     options = list(values.items() if isinstance(values, Mapping) else values)
-    return widgets.Dropdown(options=options, value=value, description=label, style=style, layout={"width": "auto"})
+    return widgets.Dropdown(
+        options=options, value=value, description=label, style=style, layout={"width": "auto", "margin": _MARGIN}
+    )

@@ -15,6 +15,8 @@ Both figures draw a Dataset of :func:`workbench.lab.device_layout.device_layout`
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
@@ -127,7 +129,13 @@ def explore(
     page, word
         As :func:`memory_map`.
     """
-    return memory_map(device_layout(kernel, size, order, altmap), page, word)
+    return memory_map(_made(kernel, size, order, altmap), page, word)
+
+
+@lru_cache(maxsize=32)
+def _made(kernel: str, size: str, order: int, altmap: bool) -> xr.Dataset:
+    """A device's layout, kept: another page or word of it is then drawn at once."""
+    return device_layout(kernel, size, order, altmap)
 
 
 def before_after(
