@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The speed bars: what a run of :mod:`workbench.lab.bench` must show, as ratios of its own samples.
+
+A ratio is taken within each repetition, from samples that lie next to each other in time; its value
+is the median, its spread the least and the greatest.  A bar holds, fails, or has no verdict where the
+machine did not allow the measurement, and then says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from workbench import text
+from workbench.lab.bench import TIB
+
+LEAST_SAMPLES = 5
+IDLE_SPIN = 1.15
+"""Two threads that count in registers take at most this much longer than one where two cores are idle."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar and how it came out.
+
+    Attributes
+    ----------
+    id : str
+        Number in the list of bars; a letter where a bar has several parts.
+    text : str
+        What is compared.
+    limit : float
+    at_least : bool
+        Whether the limit is the least or the greatest value that holds.
+    value : float or None
+        Median; None where there is none.
+    spread : tuple of float or None
+        Least and greatest.
+    samples : int
+    holds : bool or None
+        None without a verdict.
+    reason : str
+        Why there is no verdict; else empty.
+    """
+
+    id: str
+    text: str
+    limit: float
+    at_least: bool
+    value: float | None
+    spread: tuple[float, float] | None
+    samples: int
+    holds: bool | None
+    reason: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """The bar as plain JSON values; ``reason`` only where there is no verdict."""
+        plain = {
+            "id": self.id,
+            "text": self.text,
+            "limit": self.limit,
+            "sense": ">=" if self.at_least else "<=",
+            "value": self.value,
+            "holds": self.holds,
+            "spread": None if self.spread is None else list(self.spread),
+            "samples": self.samples,
+        }
+        return plain | ({"reason": self.reason} if self.holds is None else {})
+
+
+def _bar(
+    id: str,
+    what: str,
+    limit: float,
+    values: np.ndarray,
+    at_least: bool = False,
+    least_samples: int = LEAST_SAMPLES,
+    reason: str = "",
+) -> Bar:
+    """Judge ``values`` (float64[samples], NaN for none); ``reason`` withholds the verdict."""
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return Bar(id, what, limit, at_least, None, None, 0, None, reason or "not measured: the run ended before")
+    value = float(np.median(values))
+    spread = (float(values.min()), float(values.max()))
+    if not reason and len(values) < least_samples:
+        reason = (
+            f"{len(values)} samples; a verdict needs {least_samples}. Run again without --quick, or when it is quiet"
+        )
+    holds = None if reason else bool(value >= limit if at_least else value <= limit)
+    return Bar(id, what, limit, at_least, value, spread, len(values), holds, reason)
+
+
+def ratio(run: xr.Dataset, case: str, side: str, other: str) -> np.ndarray:
+    """CPU seconds of ``side`` over those of ``other``, in each repetition of a case.
+
+    Returns
+    -------
+    float64[repetition]
+    """
+    seconds = run.kernel_seconds.sel(case=case, clock="cpu")
+    return (seconds.sel(side=side) / seconds.sel(side=other)).values
+
+
+def kernel_ratios(run: xr.Dataset) -> dict[str, np.ndarray]:
+    """Engine over gcc by case, the samples of each: float64[repetition]."""
+    return {case: ratio(run, case, "engine", "gcc") for case in run.case.values.tolist()}
+
+
+def _nt(run: xr.Dataset, order: int) -> str:
+    mask = (run.kernel == "memmap_init_zone_device_nt") & (run.tree == "5.17") & (run.order == order)
+    return str(run.case.values[mask.values][0])
+
+
+def _every_kernel(run: xr.Dataset) -> Bar:
+    """Bar 3: the worst kernel decides."""
+    bars = [
+        _bar("3", f"time of each kernel over that of gcc -O3 -march=native; slowest: {case}", 1.10, values)
+        for case, values in kernel_ratios(run).items()
+    ]
+    unjudged = [bar for bar in bars if bar.holds is None]
+    failed = [bar for bar in bars if bar.holds is False]
+    return max(failed or unjudged or bars, key=lambda bar: bar.value if bar.value is not None else np.inf)
+
+
+def _seconds(run: xr.Dataset, device: int, threads: int, clock: str) -> np.ndarray:
+    return run.reinit_seconds.sel(device_bytes=device, threads=threads, clock=clock).values
+
+
+def _scale(run: xr.Dataset) -> list[Bar]:
+    """Bar 7: as fast by the page at 1 TiB, and twice as fast with two threads."""
+    devices = run.device_bytes.values.tolist()
+    small, large = devices[0], devices[-1]
+    no_scale = run.attrs.get("reason_scale", "") if large != TIB else ""
+    by_page = np.array([])
+    if large == TIB:
+        by_page = _seconds(run, large, 1, "cpu") / _seconds(run, small, 1, "cpu") * small / large
+    first = _bar(
+        "7a",
+        f"re-initialising 1 TiB (268,435,456 struct pages) over {text.size(small)}, per page",
+        1.1,
+        by_page,
+        reason=no_scale,
+    )
+    spin = run.spin_seconds.sel(device_bytes=large, clock="wall")
+    idle = (spin.sel(threads=2) / spin.sel(threads=1)).values <= IDLE_SPIN
+    wall = _seconds(run, large, 2, "wall") / _seconds(run, large, 1, "wall")
+    scaled = "" if large == TIB else " (a smaller stand-in for 1 TiB)"
+    what = f"two threads over one, re-initialising {text.size(large)}{scaled}"
+    second = _bar("7b", what, 0.6, np.where(idle, wall, np.nan))
+    if second.holds is None and np.isfinite(wall).sum() >= LEAST_SAMPLES:
+        busy = f"a spin test found two idle cores in {second.samples} of {int(np.isfinite(wall).sum())} repetitions"
+        second = _bar("7b", what, 0.6, wall, reason=f"{busy}. Run again when nothing else runs")
+    return [first, second]
+
+
+def _start(run: xr.Dataset, id: str, start: str, what: str, limit: float) -> Bar:
+    """Bar 12: by the wall clock, unless the fresh process did not get a core to itself."""
+    wall, cpu = (run.start_seconds.sel(start=start, clock=clock).values for clock in ("wall", "cpu"))
+    bar = _bar(id, what, limit, wall, least_samples=1 if run.attrs["quick"] else LEAST_SAMPLES)
+    if bar.holds is False and np.nanmedian(cpu) <= limit:
+        share = float(np.nanmedian(cpu / wall))
+        reason = f"the fresh process got {share:.0%} of a core, so its wall clock says little. Run when it is quiet"
+        bar = _bar(id, what, limit, wall, reason=reason)
+    return bar
+
+
+def bars(run: xr.Dataset) -> list[Bar]:
+    """Every bar that a run of the benchmark can judge.
+
+    Parameters
+    ----------
+    run : xarray.Dataset
+        From :func:`workbench.lab.bench.measure`.
+    """
+    judge: Callable[[int, str, str], np.ndarray] = lambda order, side, other: ratio(run, _nt(run, order), side, other)  # noqa: E731
+    return [
+        _bar("1", "memset over non-temporal init, base pages", 2.2, judge(0, "memset", "engine"), at_least=True),
+        _bar("2a", "C non-temporal fill over non-temporal init, base pages", 0.92, judge(0, "nt_fill", "engine"), True),
+        _bar("2b", "C non-temporal fill over non-temporal init, order 9", 0.88, judge(9, "nt_fill", "engine"), True),
+        _bar("2c", "C non-temporal fill over non-temporal init, order 18", 0.92, judge(18, "nt_fill", "engine"), True),
+        _every_kernel(run),
+        *_scale(run),
+        _start(run, "12a", "warm", "seconds from import to first result, compiled kernels at hand", 1.5),
+        _start(run, "12b", "cold", "seconds from import to first result, nothing compiled yet", 5.0),
+    ]
+
+
+def as_json(run: xr.Dataset) -> dict[str, Any]:
+    """The bars, each kernel's ratio, and where and when they were measured, as plain JSON values."""
+    kernels = [
+        {
+            "case": case,
+            "engine_over_gcc": float(np.nanmedian(values)),
+            "spread": [float(np.nanmin(values)), float(np.nanmax(values))],
+            "samples": int(np.isfinite(values).sum()),
+        }
+        for case, values in kernel_ratios(run).items()
+        if np.isfinite(values).any()
+    ]
+    return {
+        "quick": bool(run.attrs["quick"]),
+        "interrupted": bool(run.attrs["interrupted"]),
+        "device_bytes": int(run.attrs["kernel_device_bytes"]),
+        "machine": {name: run.attrs[name] for name in ("cpu", "cores", "memory_bytes", "load_average", "linux")},
+        "date": run.attrs["date"],
+        "versions": {name: run.attrs[name] for name in ("workbench", "python", "numba", "numpy", "gcc")},
+        "engine_sha256": run.attrs["engine_sha256"],
+        "bars": [bar.as_json() for bar in bars(run)],
+        "kernels": kernels,
+    }
