@@ -24,19 +24,14 @@ app.add_typer(captures_app, name="captures")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
-_INTERRUPTED = 130
-
 
 def main() -> None:
-    """Run the command line; a refusal is one message and exit status 2, Ctrl-C is 130 and no traceback."""
+    """Run the command line; a refusal is one message and exit status 2.  Typer itself makes Ctrl-C exit with 130."""
     try:
         app()
     except WorkbenchError as refusal:
         typer.echo(f"workbench: {refusal}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("workbench: interrupted; what was finished is kept.", err=True)
-        sys.exit(_INTERRUPTED)
 
 
 @app.callback(invoke_without_command=True)
@@ -63,11 +58,8 @@ def verify(
     reports = []
     for folder in tqdm(captures.find(paths), desc="replaying", unit="run", delay=2, leave=False):
         reports.append(captures.verify(captures.read(folder)))
-    if as_json:
-        typer.echo(json.dumps(captures.as_json(reports), indent=1))
-    else:
-        for line in captures.as_text(reports):
-            typer.echo(line)
+    _print(captures.as_json(reports) if as_json else list(captures.as_text(reports)))
+    typer.echo(f"Not compared: {'; '.join(captures.NOT_COMPARED)}.", err=as_json)
     raise typer.Exit(0 if all(report.passed for report in reports) else 1)
 
 
@@ -78,7 +70,9 @@ def overhead(
     map: Annotated[str, typer.Option(help="Where struct pages live: mem (DRAM) or dev (the namespace).")] = "mem",
     kernel: Annotated[str, typer.Option(help="Kernel: 5.10, 5.16+11, 5.17, 6.1, ...")] = "6.1",
     start: Annotated[str | None, typer.Option(help="Physical address of the namespace.")] = None,
-    check: Annotated[Path | None, typer.Option(help="Compare with a recorded overhead.json, a recorded run, or a folder of runs.")] = None,
+    check: Annotated[
+        Path | None, typer.Option(help="Compare with a recorded overhead.json, a recorded run, or a folder of runs.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """What the struct pages of a device cost, before the series, after it and with vmemmap deduplication.

@@ -135,6 +135,7 @@ def test_a_file_that_cannot_be_read_is_named(name, folder, monkeypatch):
         b"{",
         b"nonsense",
         b"\xff\xfe\xff",
+        b'{"format": NaN}',
         b'{"format": 2, "kind": "pages"',
         b"[" * 200_000,
         b'{"a":' * 200_000,
@@ -514,7 +515,7 @@ def test_anything_at_any_place_is_verified_or_refused(run, data, tmp_path_factor
     except WorkbenchError as refused:
         assert len(str(refused)) < 1000
         return
-    json.dumps(captures.as_json([report]))
+    json.dumps(captures.as_json([report]), allow_nan=False)
     assert all(line.isprintable() for line in captures.as_text([report]))
 
 

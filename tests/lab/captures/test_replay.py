@@ -662,6 +662,15 @@ def test_two_devices_in_one_place_differ(tmp_path):
     assert "exist already" in state.first
 
 
+def test_after_something_not_understood_a_refused_binding_is_no_difference(tmp_path):
+    """Whatever it was may have taken the first device away."""
+    run = one_device()
+    run.do("an_op_of_tomorrow", {"ok": True})
+    run.create_device("dax0.2", [(0x102000, 0x4000)], 2 * MIB)
+    run.state("overlap", SPANS)
+    assert statuses(replay(run, tmp_path)) == {"overlap": "not-yet"}
+
+
 def test_every_family_with_compounds_was_met():
     """The recorder and the engine agree which trees have compound pages."""
     for family in FAMILIES:

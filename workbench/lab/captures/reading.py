@@ -176,12 +176,16 @@ def read(folder: Path) -> Capture:
 def _json(path: Path) -> dict[str, Any]:
     with _readable(path, _JSON_LIMIT):
         try:
-            content = json.loads(path.read_bytes())
+            content = json.loads(path.read_bytes(), parse_constant=_no_number)
         except (ValueError, RecursionError) as wrong:
             raise refused(_short(path), f"is not JSON ({wrong!s:.100})") from wrong
     if not isinstance(content, dict):
         raise refused(_short(path), "is no JSON object")
     return content
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")
 
 
 @contextmanager

@@ -52,14 +52,12 @@ def _state_json(state: StateReport) -> dict[str, Any]:
 
 
 def as_text(reports: Iterable[CaptureReport]) -> Iterator[str]:
-    """The reports for people: see :func:`as_lines`; at the end what is never compared."""
+    """The reports for people: one line a state, a second one where it differs; cases by group and status."""
     for report in reports:
-        yield from as_lines(report)
-    yield f"Not compared: {'; '.join(NOT_COMPARED)}."
+        yield from _lines(report)
 
 
-def as_lines(report: CaptureReport) -> Iterator[str]:
-    """One line a state, a second one where it differs; cases by group and status."""
+def _lines(report: CaptureReport) -> Iterator[str]:
     yield f"{report.name}: kernel {report.kernel.name}"
     for state in report.states:
         p, r = state.pages, state.results

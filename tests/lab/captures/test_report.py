@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What verifying gives to programs and to people, and when a run passes."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.lab.captures.recorder import GIB, MIB, Run, write
+from workbench.lab import captures
+
+STATE_KEYS = [
+    *("name", "status", "pages", "pages_left_out", "bytes_compared", "bytes_different"),
+    *("results", "results_different", "results_assumed"),
+]
+CASE_KEYS = ["name", "group", "status", "recorded", "got"]
+
+
+def run():
+    """An equal state, one with a changed bit, one out of reach and one that cannot be replayed."""
+    run = Run("6.1", "k-report")
+    run.boot_persistent((5 * GIB, 9 * GIB))
+    data, end = run.create_namespace(GIB, 2 * MIB, "mem")
+    spans = [((5 << 18) - 64, 64), (data, 1200), (end, 8)]
+    run.state("online", spans)
+    run.map("dax0.0")
+    run.state("mmapped_untouched", spans)
+    run.touch("dax0.0")
+    run.state("fault_read_first", spans)
+    run.state("oops", spans, replayable=False, reason="kernel oops")
+    run.arrays["01.mmapped_untouched.span1"][3, 6] ^= np.uint64(1 << 32)
+    return run
+
+
+@pytest.fixture
+def reports(tmp_path):
+    errors = run().capture | {
+        "kind": "errors",
+        "name": "k-errors",
+        "cases": [
+            {
+                "name": "mmap PRIVATE",
+                "group": "mmap-2M",
+                "replayable": replayable,
+                "before": [],
+                "action": {"op": "mmap"},
+                "result": {"errno": "EINVAL"},
+            }
+            for replayable in (True, True, False)
+        ],
+    }
+    boot = run().capture | {
+        "kind": "boot",
+        "name": "k-boot",
+        "actions": [{"op": "boot", "result": {"devices": [1]}}, {"op": "observe"}],
+    }
+    folders = [run().write(tmp_path), write(tmp_path / "errors", errors, {}), write(tmp_path / "boot", boot, {})]
+    return [captures.verify(captures.read(folder)) for folder in folders]
+
+
+def test_json_has_exactly_the_promised_form(reports):
+    content = json.loads(json.dumps(captures.as_json(reports)))
+    assert list(content) == ["captures"]
+    assert [list(capture) for capture in content["captures"]] == [["name", "states", "cases"]] * 3
+    pages, errors, boot = content["captures"]
+    assert [pages["name"], errors["name"], boot["name"]] == ["k-report", "k-errors", "k-boot"]
+    assert all(list(state) == STATE_KEYS for state in pages["states"])
+    assert all(list(case) == CASE_KEYS for case in errors["cases"] + boot["cases"])
+    assert pages["cases"] == errors["states"] == boot["states"] == []
+
+
+def test_json_of_states(reports):
+    """1,208 pages of the namespace and behind it, 8 of which have no struct page; 64 in ordinary memory."""
+    online, mapped, faulted, oops = captures.as_json(reports)["captures"][0]["states"]
+    assert list(online.values()) == ["online", "equal", 1208, 64, 1200 * 64, 0, 2, 0, 1]
+    assert list(mapped.values()) == ["mmapped_untouched", "different", 1208, 64, 1200 * 64, 1, 0, 0, 2]
+    assert list(faulted.values()) == ["fault_read_first", "not-yet", 0, 0, 0, 0, 0, 0, 1]
+    assert list(oops.values()) == ["oops", "not-replayable", 0, 0, 0, 0, 0, 0, 0]
+
+
+def test_json_of_cases(reports):
+    _, errors, boot = captures.as_json(reports)["captures"]
+    refusal = {"errno": "EINVAL"}
+    reached = ["mmap PRIVATE", "mmap-2M", "not-yet", refusal, None]
+    assert [list(case.values()) for case in errors["cases"]] == [
+        reached,
+        reached,
+        ["mmap PRIVATE", "mmap-2M", "not-replayable", refusal, None],
+    ]
+    assert [list(case.values()) for case in boot["cases"]] == [
+        ["boot", "boot", "not-yet", {"devices": [1]}, None],
+        ["observe", "boot", "not-yet", {}, None],
+    ]
+
+
+def test_text_is_one_line_a_state_and_names_the_first_difference(reports):
+    lines = list(captures.as_text(reports))
+    assert [line.split()[:2] for line in lines] == [
+        ["k-report:", "kernel"],
+        ["equal", "online"],
+        ["different", "mmapped_untouched"],
+        ["pfn", "0x140203"],
+        ["not-yet", "fault_read_first"],
+        ["not-replayable", "oops"],
+        ["k-errors:", "kernel"],
+        ["not-replayable", "1"],
+        ["not-yet", "2"],
+        ["k-boot:", "kernel"],
+        ["not-yet", "2"],
+    ]
+    assert "1,208 pages, 64 left out, 0 bytes differ; results 2 compared, 0 differ, 1 assumed" in lines[1]
+    assert "1,208 pages, 64 left out, 1 bytes differ" in lines[2]
+    assert "_refcount 1" in lines[3] and "_refcount 0" in lines[3]
+
+
+def test_what_is_never_compared_is_listed_as_promised():
+    assert captures.NOT_COMPARED == (
+        "milliseconds in log lines",
+        "nr_foll_pin_*",
+        "page-table frames",
+        "user addresses beyond their residue",
+        "memory_kB",
+    )
+
+
+def passing_run():
+    run = Run("6.1")
+    run.boot_persistent((5 * GIB, 9 * GIB))
+    data, _ = run.create_namespace(GIB, 2 * MIB, "mem")
+    run.actions = [action for action in run.actions if action["op"] != "init_labels"]
+    return run, [(data, 8)]
+
+
+def passed(run, folder):
+    return captures.verify(captures.read(run.write(folder))).passed
+
+
+def test_a_run_passes_only_if_all_was_computed_and_is_equal(tmp_path):
+    run, spans = passing_run()
+    run.state("online", spans)
+    assert passed(run, tmp_path)
+    run.state("oops", spans, replayable=False)
+    assert passed(run, tmp_path)
+    run.state("later", spans)
+    assert not passed(run, tmp_path)  # not yet
+
+
+def test_a_different_byte_is_no_pass(tmp_path):
+    run, spans = passing_run()
+    run.state("online", spans)
+    run.arrays["00.online.span0"][7, 7] = 1
+    assert not passed(run, tmp_path)
+
+
+@pytest.mark.parametrize("replayable", [True, False])
+def test_a_different_result_is_no_pass_even_where_pages_are_not_replayable(replayable, tmp_path):
+    run, spans = passing_run()
+    run.actions[-1]["result"]["device_size"] += 4096
+    run.state("online", spans, replayable=replayable)
+    assert not passed(run, tmp_path)
+
+
+@pytest.mark.parametrize("replayable", [True, False])
+def test_an_assumed_result_is_no_pass(replayable, tmp_path):
+    run, spans = passing_run()
+    run.do("open", {"ok": True}, device="dax0.0", handle="h1")
+    run.state("online", spans, replayable=replayable)
+    assert not passed(run, tmp_path)
+
+
+def test_a_case_out_of_reach_is_no_pass(reports):
+    assert [report.passed for report in reports] == [False, False, False]
+    reports[1].cases = [case for case in reports[1].cases if case.status == "not-replayable"]
+    assert reports[1].passed
