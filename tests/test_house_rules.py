@@ -99,7 +99,17 @@ LAYERS = (
 )
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 ONLY_IN_VIEW = {"anywidget", "ipywidgets", "kaleido", "plotly"}
-COMPILERS = {"cfunc", "generated_jit", "guvectorize", "jit", "jit_module", "njit", "stencil", "vectorize"}
+COMPILERS = {
+    "CPUDispatcher",
+    "cfunc",
+    "generated_jit",
+    "guvectorize",
+    "jit",
+    "jit_module",
+    "njit",
+    "stencil",
+    "vectorize",
+}
 
 
 def imported(text: str, path: Path) -> Iterator[str]:
