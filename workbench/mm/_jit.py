@@ -26,19 +26,29 @@ JIT = not config.DISABLE_JIT
 """False under ``NUMBA_DISABLE_JIT=1``: kernels then run as plain Python."""
 
 
+_PACKAGE = Path(__file__).parents[1]
+_SOURCES = ("abi", "series", "mm")  # compiled code holds constants of all three
+
+
+def _digest(package: Path) -> str:
+    """A hash of all that compiled code depends on: sources, numba's version, bounds checks."""
+    digest = hashlib.sha256(f"{numba.__version__} boundscheck={config.BOUNDSCHECK}".encode())
+    for source in sorted(path for folder in _SOURCES for path in (package / folder).glob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 @cache
 def _cache_dir() -> str | None:
     """A folder for compiled kernels, or None where none can be written."""
-    if "NUMBA_CACHE_DIR" in os.environ:
-        return os.environ["NUMBA_CACHE_DIR"]
-    digest = hashlib.sha256(f"{numba.__version__} boundscheck={config.BOUNDSCHECK}".encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = home / "devmap-workbench" / f"numba-{digest.hexdigest()[:16]}"
     try:
+        if "NUMBA_CACHE_DIR" in os.environ:
+            base = Path(os.environ["NUMBA_CACHE_DIR"])
+        else:
+            base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "devmap-workbench"
+        folder = base / f"numba-{_digest(_PACKAGE)}"
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: no home is known for this user
         return None
     return str(folder) if os.access(folder, os.W_OK) else None
 
