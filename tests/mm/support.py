@@ -53,7 +53,7 @@ KERNELS: dict[str, tuple[Kernel, naive.Layout]] = {name: _of_release(name) for n
 }
 """Trees and configurations by name, each with the layout the naive model needs."""
 
-few = settings(max_examples=max(4, settings.default.max_examples // 3))
+few = settings(max_examples=max(3, settings.default.max_examples // 3))
 """For tests that run over every kernel: together they draw enough."""
 
 COMPOUND = [name for name, (k, _) in KERNELS.items() if k.tree.has(4)]
