@@ -432,7 +432,7 @@ def test_two_arrays_of_one_name_are_refused(folder):
 
 def test_names_that_look_like_paths_lead_nowhere(folder):
     with zipfile.ZipFile(folder / "pages.npz", "a") as archive:
-        for name in ("../../evil.npy", "/tmp/evil.npy", "a/../evil.npy"):
+        for name in ("../../evil.npy", "/evil.npy", "a/../evil.npy"):
             archive.writestr(name, npy())
     files = sorted(folder.parent.rglob("*"))
     assert captures.verify(read(folder)).states[0].status == "equal"

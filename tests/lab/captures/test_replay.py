@@ -339,6 +339,21 @@ def test_1g_over_half_ranges_where_the_neighbour_comes_later(family, tmp_path):
     assert_equal(report)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_1g_over_a_half_range_beside_a_device_that_is_there(family, tmp_path):
+    """5.17 overwrites the neighbour with tails; with deduplication 128 pages are written, and it stays whole."""
+    run = Run(family)
+    run.boot_soft_reserved(REGION)
+    run.empty_the_first()
+    run.create_device("dax0.2", [(0x120000, 0x40000)], 2 * MIB)
+    run.create_device("dax0.1", [(0x100000, 0x20000)], GIB)
+    run.state("overrun", [*run.around("dax0.1"), *run.around("dax0.2"), (0x13FE00, 1024)])
+    tails = run.arrays["00.overrun.span6"][:, 1].tolist()
+    overwritten = set(tails) == {0xFFFFEA0000000000 + 64 * 0x100000 + 1}
+    assert overwritten == (family in ("5.17", "6.1nodedup"))
+    assert_equal(replay(run, tmp_path))
+
+
 @pytest.mark.parametrize("family", ["5.17", "6.1nodedup"])
 def test_1g_over_the_end_of_all_struct_pages_cannot_be_bound(family, tmp_path):
     """The kernel dies there; a record that says it went well differs, and nothing after it is known."""
