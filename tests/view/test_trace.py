@@ -70,6 +70,10 @@ def test_crosses_stand_where_clearing_tail_1_wipes(figure):
     assert places == {(1, 2), (1, 3)}
     cleared = {(store, page, word) for store, page, word in marks(figure, "mm_zero_struct_page", 2)}
     assert {(int(x), *divmod(int(y), PITCH)) for x, y in zip(crosses.x, crosses.y, strict=True)} <= cleared
+    ties = [shape for shape in figure.layout.shapes if shape.line.dash == "dot" and shape.xref == "x2"]
+    head = {(store, page, word) for store, page, word in marks(figure, "prep_compound_head", 2)}
+    assert {(shape.x1, shape.y1) for shape in ties} == set(zip(crosses.x, crosses.y, strict=True))
+    assert all(shape.y0 == shape.y1 and (shape.x0, *divmod(int(shape.y0), PITCH)) in head for shape in ties)
     assert any("4 of 5 black stores wiped" in text for text in texts(figure))
     assert any(text.startswith("0 of 5") for text in texts(figure))
 
