@@ -265,6 +265,14 @@ def test_more_spans_than_a_run_can_have_are_refused(folder):
     assert "2,048 spans" in refusal(folder)
 
 
+def test_a_run_that_binds_without_end_is_refused(tmp_path):
+    """16 TiB again and again: each time a second of bookkeeping."""
+    run = small_run()
+    run.capture["states"][0]["actions"][0]["soft_reserved"] = [{"start": "0x0", "end": hex(1 << 44)}]
+    run.capture["states"][0]["actions"][1:] = [{"op": "bind", "device": "dax0.0", "result": {"ok": True}}] * 10_000
+    assert "all bindings of the run together" in refusal(run.write(tmp_path))
+
+
 # spans that overlap
 
 

@@ -28,6 +28,7 @@ from workbench.mm import Altmap, DevPagemap, PageArray
 from workbench.mm.memremap import pagemap_range
 from workbench.nvdimm import Namespace, nvdimm_setup_pfn
 from workbench.series import Kernel
+from workbench.text import count
 
 Action = dict[str, Any]
 Result = dict[str, Any]
@@ -35,6 +36,8 @@ Ranges = tuple[tuple[int, int], ...]
 
 _MEMMAP_LINE = re.compile(r"memmap_init_zone_device initialised (\d{1,15}) pages in \d+ms")
 _ALIGNS = (4096, 2 << 20, 1 << 30)
+_BOUND_LIMIT = MAX_PFN
+"""Pages that all bindings of a run may have together: 64 TiB, some seconds of bookkeeping."""
 _FAULTS_NOTHING_IN = {
     *("SHARED", "PRIVATE", "SHARED_VALIDATE", "ANONYMOUS", "NORESERVE", "SYNC"),
     *("FIXED", "FIXED_NOREPLACE", "HUGETLB", "HUGETLB_2M", "HUGETLB_1G"),
@@ -98,6 +101,7 @@ class Replay:
     _device_of: dict[str, str] = field(default_factory=dict)
     _reported: Counter[int] = field(default_factory=Counter)
     _followed: bool = True
+    _bound_pages: int = 0
 
     def do(self, action: Action) -> None:
         """Do one action, and compare its result with the recorded one."""
@@ -147,6 +151,9 @@ class Replay:
         device.bound_unseen = device.ranges is None
         if self.array is None or not device.ranges:
             return
+        self._bound_pages += sum(nr_pages for _, nr_pages in device.ranges)
+        if self._bound_pages > _BOUND_LIMIT:
+            raise refused("bind", f"has more than {count(_BOUND_LIMIT)} pages, all bindings of the run together")
         shift = self.kernel.tree.vmemmap_shift(device.align)
         device.pgmap = DevPagemap(self.pointers.new(), device.ranges, shift, device.altmap)
         try:
