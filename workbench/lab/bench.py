@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from itertools import cycle
+from itertools import chain, cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic, perf_counter, thread_time
@@ -60,8 +60,9 @@ GIB = 1 << 30
 TIB = 1 << 40
 START_PFN = 0x140000
 PGMAP = 0xFFFF_8881_0000_0000
-QUICK_DEVICE = 64 * GIB
-DEVICE = 128 * GIB
+SMALL = 64 * GIB
+"""A device whose page array is 1 GiB: what a quick run measures, and what 1 TiB is compared with."""
+LARGE = 128 * GIB
 SECONDS_OF_QUICK = 40.0
 """When a quick run begins no further repetition; with building and finishing it ends within 45 s."""
 
@@ -88,6 +89,8 @@ class Case:
     before : int or None
         Order of the fresh initialisation that precedes each sample, untimed; None where the kernel
         initialises by itself.
+    rounds : int
+        Samples in each repetition: the shorter a sample, the more it takes.
     """
 
     kernel: str
@@ -95,6 +98,7 @@ class Case:
     order: int
     limits: tuple[str, ...] = ()
     before: int | None = None
+    rounds: int = 1
 
     @property
     def name(self) -> str:
@@ -108,15 +112,15 @@ CASES = (
     Case("memmap_init_zone_device", "5.17", 0),
     Case("memmap_init_zone_device", "5.17", 9),
     Case("memmap_init_zone_device", "5.17", 18),
-    Case(_NT, "5.16+0", 0, ("nt_fill",)),
-    Case(_NT, "5.17", 0, ("nt_fill", "memset")),
-    Case(_NT, "5.17", 9, ("nt_fill",)),
-    Case(_NT, "5.17", 18, ("nt_fill",)),
+    Case(_NT, "5.16+0", 0, ("nt_fill",), rounds=3),
+    Case(_NT, "5.17", 0, ("nt_fill", "memset"), rounds=3),
+    Case(_NT, "5.17", 9, ("nt_fill",), rounds=3),
+    Case(_NT, "5.17", 18, ("nt_fill",), rounds=3),
     Case("prep_compound_page", "5.16+0", 9, before=0),
     Case("prep_compound_page", "5.17", 9, before=0),
     Case("memmap_init_range", "5.17", 0),
     Case("put_pages", "5.16+0", 0, ("read", "locked_1", "locked_2"), before=0),
-    Case("put_pages", "5.17", 9, before=9),
+    Case("put_pages", "5.17", 9, before=9, rounds=9),
 )
 SIDES = ("engine", "gcc", "memset", "nt_fill", "read", "locked_1", "locked_2")
 
@@ -127,31 +131,35 @@ def _prep_compound_pages(vm, start, end, order):
         prep_compound_page(vm, head, order, None)
 
 
-def run_engine(case: Case, vm: Memmap, start: int, end: int) -> int | None:
-    """Run a case's kernel over rows ``start`` to ``end``; what it returns."""
+def run_engine(case: Case, vm: Memmap, start: int, end: int) -> int:
+    """Run a case's kernel over rows ``start`` to ``end``; its result, 0 where it has none."""
     nr_pages, pgmap = len(vm.pages), np.uint64(PGMAP)
     if case.kernel == "memmap_init_zone_device":
         return memmap_init_zone_device(vm, start, end, ZONE, NODE, pgmap, case.order, False, 0, nr_pages, None)
     if case.kernel == _NT:
         return memmap_init_zone_device_nt(vm, start, end, ZONE, NODE, pgmap, case.order, False, 0, nr_pages)
+    if case.kernel == "put_pages":
+        return put_pages(vm, start, end, case.order, None)
     if case.kernel == "prep_compound_page":
-        return _prep_compound_pages(vm, start, end, case.order)
-    if case.kernel == "memmap_init_range":
-        return memmap_init_range(vm, start, end, ZONE, NODE, 0, nr_pages, None)
-    return put_pages(vm, start, end, case.order, None)
+        _prep_compound_pages(vm, start, end, case.order)
+    else:
+        memmap_init_range(vm, start, end, ZONE, NODE, 0, nr_pages, None)
+    return 0
 
 
-def run_twin(case: Case, vm: Memmap, start: int, end: int, twins: Twins) -> int | None:
-    """Run the C twin of a case's kernel over rows ``start`` to ``end``; what it returns."""
+def run_twin(case: Case, vm: Memmap, start: int, end: int, twins: Twins) -> int:
+    """Run the C twin of a case's kernel over rows ``start`` to ``end``; its result, 0 where it has none."""
     if case.kernel == "memmap_init_zone_device":
         return twins.memmap_init_zone_device(vm, start, end, ZONE, NODE, PGMAP, case.order)
     if case.kernel == _NT:
         return twins.memmap_init_zone_device_nt(vm, start, end, ZONE, NODE, PGMAP, case.order)
+    if case.kernel == "put_pages":
+        return twins.put_pages(vm, start, end, case.order)
     if case.kernel == "prep_compound_page":
-        return twins.prep_compound_pages(vm, start, end, case.order)
-    if case.kernel == "memmap_init_range":
-        return twins.memmap_init_range(vm, start, end, ZONE, NODE)
-    return twins.put_pages(vm, start, end, case.order)
+        twins.prep_compound_pages(vm, start, end, case.order)
+    else:
+        twins.memmap_init_range(vm, start, end, ZONE, NODE)
+    return 0
 
 
 def prepare(case: Case, vm: Memmap, start: int, end: int) -> None:
@@ -206,9 +214,9 @@ def measure(
     checkout : Checkout
         Holds the C twins and the package.
     quick : bool
-        End within 45 seconds: an array of 1 GiB (64 GiB of device), fewer fresh processes, no 1 TiB.
+        End within 45 seconds: 64 GiB of device (an array of 1 GiB), fewer fresh processes, no 1 TiB.
     repetitions : int, optional
-        Samples of each kernel, after one that is thrown away; default 7, quick 5.
+        Of every case, after a warm-up; default 7, quick 5.
     started : float, optional
         ``time.monotonic()`` when the command began, for the limit of a quick run; default now.
 
@@ -241,24 +249,28 @@ def measure(
 def _measure_all(
     checkout: Checkout, twins: Twins, samples: Samples, quick: bool, repetitions: int, deadline: float | None
 ) -> None:
-    device, windows = (QUICK_DEVICE, 4) if quick else (DEVICE, 2)
+    device, windows = _kernel_device(quick)
     cold, warm = (1, 3) if quick else (5, repetitions)
     steps = cold + warm + (1 + repetitions) * len(CASES) + repetitions
     with tqdm(total=steps, desc="measuring", unit="step", delay=2, leave=False) as bar:
-        measure_starts(checkout, samples, cold, warm, bar.update, deadline)
-        array = _array(device)
-        measure_kernels(array, windows, twins, samples, repetitions, bar.update, deadline)
+        measure_kernels(_array(device), windows, twins, samples, repetitions, bar.update, deadline)
+        arrays = [_array(SMALL)]
         if quick:
             samples.reasons["scale"] = "left out by --quick: 1 TiB takes 16 GiB of memory and a minute to touch it"
-            measure_reinit([array], twins, samples, repetitions, bar.update, deadline)
-            return
-        try:
-            arena.require(TIB // text.PAGE_SIZE * STRUCT_PAGE_BYTES, "the page array of 1 TiB")
-        except WorkbenchError as refused:
-            samples.reasons["scale"] = str(refused)
-            measure_reinit([array], twins, samples, repetitions, bar.update)
         else:
-            measure_reinit([array, _array(TIB)], twins, samples, repetitions, bar.update)
+            try:
+                arena.require(TIB // text.PAGE_SIZE * STRUCT_PAGE_BYTES, "the page array of 1 TiB")
+                arrays.append(_array(TIB))
+            except WorkbenchError as refused:
+                samples.reasons["scale"] = str(refused)
+        measure_reinit(arrays, twins, samples, repetitions, bar.update, deadline)
+        arrays.clear()
+        measure_starts(checkout, samples, cold, warm, bar.update, deadline)
+
+
+def _kernel_device(quick: bool) -> tuple[int, int]:
+    """Bytes of device that the kernels are measured on, and windows of its array."""
+    return (SMALL, 4) if quick else (LARGE, 2)
 
 
 def _array(device: int) -> PageArray:
@@ -296,15 +308,25 @@ def measure_kernels(
     samples : Samples
         ``samples.kernels`` grows.
     repetitions : int
-        Samples of each, after a warm-up.
+        How often each case's rounds are run, after a warm-up.
     done : callable
         Called after every case.
     deadline : float, optional
         ``time.monotonic()`` after which no further case begins.
+
+    Raises
+    ------
+    WorkbenchError
+        The array cannot be cut into that many windows.
     """
+    size = array.nr_pages // windows
+    if size % max(1 << case.order for case in CASES):
+        raise WorkbenchError(
+            f"a window of {text.count(size)} pages holds no whole number of the largest compounds. "
+            "Use an array of a multiple of 1 GiB of device for each window."
+        )
     vm = array.writable(array.start_pfn, array.nr_pages)
     over = {tree: memmap(kernel(tree), vm.pages, vm.pageblock_flags, array.start_pfn) for tree in TREES}
-    size = array.nr_pages // windows
     starts = cycle(range(0, array.nr_pages, size))
 
     def run(case: Case, side: str, start: int) -> None:
@@ -321,8 +343,8 @@ def measure_kernels(
             if deadline is not None and monotonic() > deadline:
                 return
             sides = ("engine", "gcc", *case.limits)
-            turn = repetition % len(sides)
-            for side in sides[turn:] + sides[:turn]:
+            turns = range(repetition, repetition + case.rounds)
+            for side in chain.from_iterable(sides[t % len(sides) :] + sides[: t % len(sides)] for t in turns):
                 start = next(starts)
                 prepare(case, over[case.tree], start, start + size)
                 with _timed(kept.kernels[case.name, side]):
@@ -390,21 +412,23 @@ def measure_starts(
     done : callable
         Called after every process.
     deadline : float, optional
-        ``time.monotonic()`` after which no further process begins.
+        ``time.monotonic()`` at which the last process is ended, its sample lost.
     """
     with TemporaryDirectory(prefix="workbench-starts-") as folder:
         plan = [("cold", f"{folder}/{number}") for number in range(cold)] + [("warm", f"{folder}/0")] * warm
         for start, cache in plan:
-            if deadline is not None and monotonic() > deadline:
+            try:
+                samples.starts[start].append(_first_result(checkout, cache, deadline))
+            except subprocess.TimeoutExpired:
                 return
-            samples.starts[start].append(_first_result(checkout, cache))
             done()
 
 
-def _first_result(checkout: Checkout, cache: str) -> tuple[float, float]:
+def _first_result(checkout: Checkout, cache: str, deadline: float | None) -> tuple[float, float]:
     environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
     command = [sys.executable, "-m", "workbench.lab.first_result"]
-    ran = subprocess.run(command, cwd=checkout.root, env=environment, capture_output=True, text=True)
+    left = None if deadline is None else max(0.0, deadline - monotonic())
+    ran = subprocess.run(command, cwd=checkout.root, env=environment, capture_output=True, text=True, timeout=left)
     if ran.returncode:
         raise WorkbenchError(f"a fresh process gave no first result:\n{ran.stderr.strip()}\nRun make setup.")
     said = json.loads(ran.stdout)
@@ -425,10 +449,13 @@ def _about(quick: bool) -> dict[str, str | int]:
     assert memory
     model = facts.get("model name", platform.machine())
     numbers = [facts[name] for name in ("cpu family", "model", "stepping") if name in facts]
+    device, windows = _kernel_device(quick)
     return {
         "title": "The engine against C and the machine's limits",
         "provenance": "measured",
         "quick": int(quick),
+        "kernel_device_bytes": device,
+        "kernel_sample_pages": device // text.PAGE_SIZE // windows,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": f"{model} (family/model/stepping {'/'.join(numbers)})",
         "cores": len(os.sched_getaffinity(0)),
@@ -453,28 +480,29 @@ def dataset(samples: Samples, about: dict[str, str | int]) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        ``kernel_seconds`` (case, side, repetition, clock) over :data:`CASES` and :data:`SIDES`;
-        ``reinit_seconds`` and ``spin_seconds`` (device_bytes, threads, reinit_repetition, clock);
-        ``start_seconds`` (start, start_repetition, clock).  ``clock`` is ``cpu`` or ``wall``; what was
-        not measured is NaN.  Attributes: machine, date, versions, and why a part is missing (``reason_*``).
+        ``kernel_seconds`` (case, side, sample, clock) over :data:`CASES` and :data:`SIDES`, for
+        ``kernel_sample_pages`` (an attribute) struct pages each; ``reinit_seconds`` and ``spin_seconds``
+        (device_bytes, threads, reinit_sample, clock); ``start_seconds`` (start, start_sample, clock).
+        ``clock`` is ``cpu`` or ``wall``; what was not measured is NaN.  Attributes: machine, date,
+        versions, and why a part is missing (``reason_*``).
     """
-    devices = sorted({device for device, _ in samples.reinit}) or [QUICK_DEVICE if about["quick"] else DEVICE]
+    devices = sorted({device for device, _ in samples.reinit}) or [SMALL]
     cases = [case.name for case in CASES]
     kernels = [samples.kernels[case, side] for case in cases for side in SIDES]
     reinit = [samples.reinit[device, threads] for device in devices for threads in THREADS]
     spin = [samples.spin[device, threads] for device in devices for threads in THREADS]
     starts = [samples.starts[start] for start in STARTS]
-    by_array, seconds = ("device_bytes", "threads", "reinit_repetition", "clock"), {"units": "s"}
+    by_array, seconds = ("device_bytes", "threads", "reinit_sample", "clock"), {"units": "s"}
     return xr.Dataset(
         {
             "kernel_seconds": (
-                ("case", "side", "repetition", "clock"),
+                ("case", "side", "sample", "clock"),
                 _table(kernels, (len(cases), len(SIDES))),
                 seconds,
             ),
             "reinit_seconds": (by_array, _table(reinit, (len(devices), len(THREADS))), seconds),
             "spin_seconds": (by_array, _table(spin, (len(devices), len(THREADS))), seconds),
-            "start_seconds": (("start", "start_repetition", "clock"), _table(starts, (len(STARTS),)), seconds),
+            "start_seconds": (("start", "start_sample", "clock"), _table(starts, (len(STARTS),)), seconds),
         },
         coords={
             "case": cases,
@@ -489,7 +517,6 @@ def dataset(samples: Samples, about: dict[str, str | int]) -> xr.Dataset:
         },
         attrs={
             **about,
-            "kernel_device_bytes": QUICK_DEVICE if about["quick"] else DEVICE,
             **{f"reason_{part}": reason for part, reason in samples.reasons.items()},
         },
     )
