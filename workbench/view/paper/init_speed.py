@@ -86,7 +86,7 @@ def init_speed(checkout: Checkout) -> tuple[go.Figure, Inputs]:
     fig.update_layout(
         title_subtitle_text=f"measured on {cpu}, {device} of device, {run.attrs['date'][:10]}",
         margin={"t": 88, "l": 16},
-        legend={"orientation": "v", "x": 0.66, "xanchor": "right", "y": 0.42, "yanchor": "bottom"},
+        legend={"orientation": "v", "x": 0.66, "xanchor": "right", "y": 0.62, "yanchor": "bottom"},
     )
     fig.update_xaxes(title_text="nanoseconds for each struct page", rangemode="tozero")
     fig.update_yaxes(
