@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 from workbench.errors import WorkbenchError
 
@@ -24,8 +25,8 @@ def size(nbytes: int, exact: bool = False) -> str:
     --------
     >>> size(16 << 30), size(1054867456), size(1054867456, exact=True)
     ('16 GiB', '1006 MiB', '1006 MiB')
-    >>> size(4097), size(4097, exact=True)
-    ('~4.001 KiB', '4097 B')
+    >>> size(10001), size(10001, exact=True)
+    ('~9.767 KiB', '10001 B')
     """
     if nbytes < 0:
         return "-" + size(-nbytes, exact)
@@ -72,7 +73,7 @@ def parse_size(text: str | int) -> int:
             f"a size is a number with an optional unit K, M, G, T or P; got {text!r}. Write 16G, 2M or 4096."
         )
     number, unit = match.groups()
-    nbytes = float(number) * (1 << (10 * " kmgtp".index(unit.lower() or " ")))
+    nbytes = Decimal(number) * (1 << (10 * " kmgtp".index(unit.lower() or " ")))
     if nbytes != int(nbytes):
         raise WorkbenchError(f"{text!r} is {nbytes} bytes; a size is a whole number of bytes. Use a smaller unit.")
     return int(nbytes)

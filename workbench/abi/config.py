@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from workbench.errors import WorkbenchError
+
 BITS_PER_LONG = 64
 LAST_PID_SHIFT = 8
 
@@ -54,6 +56,10 @@ class Config:
     pg_uncached: bool = True
     arch_2: bool = True
     pgtable_levels: int = 4
+
+    def __post_init__(self) -> None:
+        if self.pgtable_levels not in (4, 5):
+            raise WorkbenchError(f"x86-64 has 4 or 5 page-table levels; got {self.pgtable_levels}.")
 
     @property
     def zones(self) -> tuple[str, ...]:

@@ -8,8 +8,10 @@ more is kept and handed out again.  Its old content stays: whoever takes it init
 from __future__ import annotations
 
 import mmap
+import sys
 import weakref
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 
@@ -21,12 +23,29 @@ HEADROOM = 512 << 20
 """Bytes of available memory that a page array leaves to everything else."""
 
 _MAP_NORESERVE = 0x4000  # the mmap module has no name for it on every Python supported here
+_CGROUP = Path("/sys/fs/cgroup")
 _KEEP = 4 << 30
 _free: list[mmap.mmap] = []
 
 
 def available() -> int:
-    """Bytes of memory the system could give without swapping: MemAvailable of /proc/meminfo."""
+    """Bytes of memory this process could get without swapping.
+
+    MemAvailable of /proc/meminfo, or what the control group leaves where that is less.
+    """
+    return min(_system_has(), _group_leaves())
+
+
+def _group_leaves() -> int:
+    """Bytes below the limit of the (version 2) control group; no limit is as much as can be."""
+    try:
+        limit, used = ((_CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
+    except OSError:
+        return sys.maxsize
+    return sys.maxsize if limit == "max" else max(int(limit) - int(used), 0)
+
+
+def _system_has() -> int:
     with open("/proc/meminfo", encoding="ascii") as lines:
         for line in lines:
             if line.startswith("MemAvailable:"):
@@ -96,7 +115,12 @@ def require(nbytes: int, what: str) -> None:
     WorkbenchError
         With both sizes and what to do.
     """
+    if nbytes == 0:
+        return
     have = available()
+    if nbytes + HEADROOM > have and _free:
+        _free.clear()
+        have = available()
     if nbytes + HEADROOM > have:
         raise WorkbenchError(
             f"{what} needs {size(nbytes)} of memory; {size(have)} are available and {size(HEADROOM)} of them stay "

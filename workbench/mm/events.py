@@ -6,7 +6,9 @@ nothing is left of the counting.  With :class:`Events` the same source is compil
 notes each store, load and locked operation on the page array:
 
 * one store is one assignment of the C source, however small, recorded as the 8-byte word before and
-  after; clearing a struct page is eight;
+  after; clearing a struct page is eight.  One exception: set_page_links() clears and sets zone and node
+  in four assignments, which every compiler makes one, and which are one here;
+* a compiled kernel stores less often than its source assigns, since the compiler merges neighbours;
 * a locked operation is a load and a store too;
 * a struct page is one cache line, so distinct lines are distinct pages;
 * pageblock bits lie outside the struct pages: their locked operations count, their lines do not.

@@ -7,6 +7,7 @@ reference a head, and the walk that drops those references at teardown.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +20,12 @@ from workbench.mm.page_alloc import pfns_per_compound
 from workbench.mm.page_array import InitCall, PageArray
 from workbench.mm.sparse_vmemmap import Altmap, vmem_altmap_offset
 from workbench.series import Switch
+from workbench.text import pfn_range
 
 _HEAD_BIT = np.uint64(1)
 _LINE_SHIFT = np.uint64(6)
 _RESCHED_PFNS = 1024
+_MAX_SHIFT = 30
 
 
 @dataclass(frozen=True)
@@ -87,16 +90,45 @@ def pagemap_range(array: PageArray, pgmap: DevPagemap, range_id: int, nid: int =
     Raises
     ------
     WorkbenchError
-        EINVAL: an altmap with a second range, or a range of no whole subsections; EEXIST.
+        EINVAL: an altmap with a second range, one that does not begin with the range or is larger, or a
+        range of no whole subsections; ENOMEM: another pgmap has the range's first or last page.  Nothing
+        changes.  Without errno: what the workbench refuses (a shift, a node, a range without a usable
+        page), changing nothing, or the page fault of :meth:`PageArray.init`.
     """
-    if pgmap.altmap and range_id > 0:
-        raise WorkbenchError("a pgmap with an altmap has one range. Use map=mem for several ranges.", errno=22)
     start, nr_pages = pgmap.ranges[range_id]
+    _require_valid(pgmap, range_id)
+    array.require_node(nid)
+    if array.exists(start)[0] or array.exists(start + nr_pages - 1)[0]:
+        raise WorkbenchError(
+            f"another pgmap has the first or last page of {pfn_range(start, nr_pages)}. Unbind that device first.",
+            errno=errno.ENOMEM,
+        )
     array.add_pages(start, nr_pages)
     if pgmap.altmap:
         storage = pgmap.altmap.base_pfn + pgmap.altmap.reserve
         array.init(InitCall(storage, storage + pgmap.altmap.free, nid))
     return array.init(init_call(pgmap, range_id, nid))
+
+
+def _require_valid(pgmap: DevPagemap, range_id: int) -> None:
+    """What pagemap_range() and __add_pages() check before they change anything, and what we do."""
+    start, nr_pages = pgmap.ranges[range_id]
+    where, altmap = pfn_range(start, nr_pages), pgmap.altmap
+    if altmap and range_id > 0:
+        raise WorkbenchError("a pgmap with an altmap has one range. Use map=mem for several ranges.", errno.EINVAL)
+    if altmap and (altmap.base_pfn != start or vmem_altmap_offset(altmap) > nr_pages):
+        raise WorkbenchError(
+            f"an altmap from pfn {altmap.base_pfn:#x} of {vmem_altmap_offset(altmap)} pages does not lie at the start "
+            f"of {where}. Begin it at pfn {start:#x} and make it no larger than the range.",
+            errno.EINVAL,
+        )
+    if not 0 <= pgmap.vmemmap_shift <= _MAX_SHIFT:
+        raise WorkbenchError(
+            f"vmemmap_shift={pgmap.vmemmap_shift}: the kernel shifts an int, so it is 0 to {_MAX_SHIFT}. "
+            "Use 9 for 2 MiB or 18 for 1 GiB."
+        )
+    if pfn_first(pgmap, range_id) >= pfn_end(pgmap, range_id):
+        raise WorkbenchError(f"the altmap leaves no page of {where} to the device. Make the range larger.")
 
 
 def init_call(pgmap: DevPagemap, range_id: int = 0, nid: int = 0) -> InitCall:
@@ -146,14 +178,16 @@ def drop_references(array: PageArray, pgmap: DevPagemap, range_id: int = 0, even
     Raises
     ------
     WorkbenchError
-        The tree's memunmap_pages() has no such walk (6.1 and later return the references in bulk), or a
-        page of the range became a tail of a head that is gone.
+        The tree's memunmap_pages() has no such walk (6.1 and later return the references in bulk), a page
+        of the range became a tail of a head that is gone, or ``events`` are for another number of pages.
     """
     if not array.kernel.tree.puts_pages_at_teardown:
         raise WorkbenchError(
             f"memunmap_pages() of {array.kernel.tree.base} drops the pgmap's references in bulk and puts no page. "
             "Use a tree of 5.17 or before."
         )
+    if events is not None:
+        array.require_events(events)
     start, end = pfn_first(pgmap, range_id), pfn_end(pgmap, range_id)
     vm = array.writable(start, end - start)
     rows = slice(start - array.start_pfn, end - array.start_pfn, pfns_per_compound(vm, pgmap.vmemmap_shift))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""mm/page_alloc.c: how struct pages of ZONE_DEVICE come to be.
+"""mm/page_alloc.c (mm/mm_init.c in 6.12): how struct pages of ZONE_DEVICE come to be.
 
 Each kernel does the assignments of the C function it is named after, in the C order.  A patch is
 asked for where the patch changed the code.  Rows, not pfns, address struct pages; ``zone`` and
@@ -52,6 +52,7 @@ _MIGRATE_MOVABLE = np.uint64(constants.MIGRATE_MOVABLE)
 _PAGEBLOCK = constants.PAGEBLOCK_NR_PAGES
 _BLOCK_BITS = constants.NR_PAGEBLOCK_BITS
 _BLOCKS_PER_WORD = 64 // _BLOCK_BITS
+_SECTION = constants.PAGES_PER_SECTION
 _ROW_0 = np.int64(0)  # no literal, see memmap
 _UNIQUE_TAIL_PAGES = 2 * constants.PAGE_SIZE // constants.MAX_STRUCT_PAGE_SIZE
 
@@ -60,7 +61,7 @@ _UNIQUE_TAIL_PAGES = 2 * constants.PAGE_SIZE // constants.MAX_STRUCT_PAGE_SIZE
 def __init_single_page(vm, i, zone, nid, ev):
     """A struct page of its own: cleared, linked to zone and node, one reference, no mapping.
 
-    Kernel: mm/page_alloc.c, ``__init_single_page()``, 5.10 to 6.12.
+    Kernel: mm/page_alloc.c, ``__init_single_page()``, 5.10 to 6.1; mm/mm_init.c, 6.12.
     Cost: 14 stores to one cache line.
     """
     for word in range(7, -1, -1):
@@ -116,7 +117,7 @@ def _set_pageblocks(vm, first, last):
 def __init_zone_device_page(vm, i, zone_idx, nid, pgmap, ev):
     """A ZONE_DEVICE page: reserved, tied to its pgmap, not on any list.
 
-    Kernel: mm/page_alloc.c, ``__init_zone_device_page()``, from patch 3 (5.17) on.
+    Kernel: mm/page_alloc.c, ``__init_zone_device_page()``, from patch 3 (5.17) on; mm/mm_init.c, 6.12.
     Cost: 17 stores to one cache line; one locked operation in 512 pages.
     """
     __init_single_page(vm, i, zone_idx, nid, ev)
@@ -133,21 +134,17 @@ def __SetPageHead(vm, i, ev):
 
 
 @jit
-def _set_tail(vm, head, tail_idx, site, ev):
-    tail = head + tail_idx
-    store(vm, tail, MAPPING, _TAIL_MAPPING, site, ev)
-    store(vm, tail, COMPOUND_HEAD, struct_page(vm, head) | _ONE, site, ev)
-    if vm.switches & Switch.TAIL_CLEARS_PRIVATE:
-        store(vm, tail, PRIVATE, _ZERO, site, ev)
-
-
-@jit
 def prep_compound_tail(vm, head, tail_idx, ev):
     """Make row ``head + tail_idx`` a tail of ``head``.
 
-    Kernel: mm/page_alloc.c, ``prep_compound_tail()``, patch 2; it clears private from 6.1 on.
+    Kernel: mm/page_alloc.c, ``prep_compound_tail()``, patch 2; mm/internal.h, 6.12.  It clears private from
+    6.1 on.
     """
-    _set_tail(vm, head, tail_idx, Site.prep_compound_tail, ev)
+    tail = head + tail_idx
+    store(vm, tail, MAPPING, _TAIL_MAPPING, Site.prep_compound_tail, ev)
+    store(vm, tail, COMPOUND_HEAD, struct_page(vm, head) | _ONE, Site.prep_compound_tail, ev)
+    if vm.switches & Switch.TAIL_CLEARS_PRIVATE:
+        store(vm, tail, PRIVATE, _ZERO, Site.prep_compound_tail, ev)
 
 
 @jit
@@ -198,7 +195,7 @@ def prep_compound_page(vm, head, order, ev):
     """Make 2**order rows from ``head`` one compound page, as the page allocator does.
 
     Kernel: mm/page_alloc.c, ``prep_compound_page()``.  Patch 2 splits it into the two helpers above
-    and must not change a byte.
+    and must not change a byte.  What makes a tail stands here twice, as it does before and after the patch.
     """
     __SetPageHead(vm, head, ev)
     for tail_idx in range(1, 1 << order):
@@ -207,7 +204,11 @@ def prep_compound_page(vm, head, order, ev):
         if vm.switches & Switch.P2:
             prep_compound_tail(vm, head, tail_idx, ev)
         else:
-            _set_tail(vm, head, tail_idx, Site.prep_compound_page, ev)
+            tail = head + tail_idx
+            store(vm, tail, MAPPING, _TAIL_MAPPING, Site.prep_compound_page, ev)
+            store(vm, tail, COMPOUND_HEAD, struct_page(vm, head) | _ONE, Site.prep_compound_page, ev)
+            if vm.switches & Switch.TAIL_CLEARS_PRIVATE:
+                store(vm, tail, PRIVATE, _ZERO, Site.prep_compound_page, ev)
     if vm.switches & Switch.P2:
         prep_compound_head(vm, head, order, ev)
     else:
@@ -290,14 +291,32 @@ def alias_tails(vm, head, start, end, zone_idx, nid, pgmap, vmemmap_shift, lo, h
 
 
 @jit
+def alias_sections(vm, start, end, step, zone_idx, nid, pgmap, vmemmap_shift, lo, hi):
+    """Let sections that go on with a shared vmemmap page read as it does, even where a head lies in them.
+
+    A section whose start is no multiple of the compound size from the range's start is mapped whole to the
+    shared page before it.  With a range that starts off a section boundary this holds for all later sections:
+    later heads and tails are stored to one physical page, and what is left there are tails of the last
+    compound.  The kernel does not check for it.
+
+    Kernel: mm/sparse-vmemmap.c, ``reuse_compound_section()`` and ``compound_section_tail_page()``, 5.19 and later.
+    """
+    first_chunk = -start % _SECTION
+    if first_chunk % step and start + first_chunk < end:
+        last_head = start + (end - 1 - start) // step * step
+        shared = start + (first_chunk - 1) // step * step + _UNIQUE_TAIL_PAGES // 2
+        alias_tails(vm, last_head, shared, end, zone_idx, nid, pgmap, vmemmap_shift, lo, hi)
+
+
+@jit
 def compound_nr_pages(vm, pfns_per_compound, altmap):
     """How many struct pages of a compound are initialised.
 
     All of them up to 5.18, with an altmap, and where no vmemmap page would be saved; else those of
     the two unique vmemmap pages.
 
-    Kernel: mm/page_alloc.c, ``compound_nr_pages()``, 5.19 and later (6.1.192 also initialises all in
-    an early section, where the boot memmap is used: the bytes are the same).
+    Kernel: mm/page_alloc.c, ``compound_nr_pages()``, 5.19 and later; mm/mm_init.c, 6.12 (6.1.192 also initialises
+    all in an early section, where the boot memmap is used: the bytes are the same).
     """
     if vm.switches & Switch.COMPOUND_NR_PAGES and not altmap and pfns_per_compound > _UNIQUE_TAIL_PAGES:
         return _UNIQUE_TAIL_PAGES
@@ -349,6 +368,8 @@ def memmap_init_zone_device(vm, start, end, zone_idx, nid, pgmap, vmemmap_shift,
         memmap_init_compound(vm, head, zone_idx, nid, pgmap, vmemmap_shift, nr_pages, lo, hi, ev)
         shared_end = min(head + step, end)
         alias_tails(vm, head, head + nr_pages, shared_end, zone_idx, nid, pgmap, vmemmap_shift, lo, hi)
+    if nr_pages < step:
+        alias_sections(vm, start, end, step, zone_idx, nid, pgmap, vmemmap_shift, lo, hi)
     return end - start
 
 
@@ -357,7 +378,7 @@ def memmap_init_range(vm, start, end, zone, nid, lo, hi, ev):
     """Initialise the rows that describe an altmap's storage: reserved, in the zone, in no pgmap.
 
     Kernel: mm/page_alloc.c, ``memmap_init_range()`` in the hotplug context for ZONE_DEVICE (5.10:
-    ``memmap_init_zone()``); pages of the altmap's ``reserve`` are not initialised at all.
+    ``memmap_init_zone()``; mm/mm_init.c, 6.12); pages of the altmap's ``reserve`` are not initialised at all.
     """
     for i in range(max(start, lo), min(end, hi)):
         __init_single_page(vm, i, zone, nid, ev)
@@ -418,4 +439,6 @@ def memmap_init_zone_device_nt(vm, start, end, zone_idx, nid, pgmap, vmemmap_shi
     sfence()
     for head in range(first_head, min(end, hi), step):
         _set_pageblocks(vm, max(head, lo), min(head + nr_pages, hi))
+    if nr_pages < step:
+        alias_sections(vm, start, end, step, zone_idx, nid, pgmap, vmemmap_shift, lo, hi)
     return end - start

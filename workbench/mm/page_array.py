@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from html import escape
+from threading import Lock
 
 import numpy as np
 
@@ -33,6 +34,8 @@ from workbench.text import count, pfn_range, size
 
 _SECTION_BYTES = PAGES_PER_SECTION * STRUCT_PAGE_BYTES
 _BLOCKS_PER_WORD = 16
+_BLOCK_WORDS_PER_SECTION = PAGES_PER_SECTION // PAGEBLOCK_NR_PAGES // _BLOCKS_PER_WORD
+_MAX_PFN = 1 << 40
 _CHUNK_SECTIONS = 64
 """Sections filled by one call into compiled code: some 10 ms, so that Ctrl-C is heard."""
 
@@ -77,7 +80,8 @@ class PageArray:
     Raises
     ------
     WorkbenchError
-        An empty or negative span, or more address space than the system grants.
+        An empty or negative span, one beyond physical addresses, a configuration without ZONE_DEVICE, or
+        more address space than the system grants.
 
     Notes
     -----
@@ -88,7 +92,13 @@ class PageArray:
     def __init__(self, kernel: Kernel, start_pfn: int, nr_pages: int) -> None:
         if nr_pages < 1 or start_pfn < 0:
             raise WorkbenchError(f"a page array needs at least one page; got {nr_pages} from {start_pfn:#x}.")
+        if start_pfn + nr_pages > _MAX_PFN:
+            raise WorkbenchError(
+                f"{pfn_range(start_pfn, nr_pages)} lies beyond the 52 bits of a physical address "
+                f"(pfn {_MAX_PFN - 1:#x}). Begin lower."
+            )
         self.kernel = kernel
+        self._zone = np.uint64(kernel.abi.zone_device)
         self.start_pfn = start_pfn // PAGES_PER_SECTION * PAGES_PER_SECTION
         self.nr_sections = -(-(start_pfn + nr_pages - self.start_pfn) // PAGES_PER_SECTION)
         self.nr_pages = self.nr_sections * PAGES_PER_SECTION
@@ -97,6 +107,8 @@ class PageArray:
         self._vm = memmap(kernel, root.reshape(self.nr_pages, WORDS), blocks, self.start_pfn)
         self._subsections = np.zeros(self.nr_sections, np.uint64)
         self._present = np.zeros(self.nr_sections, np.bool_)
+        self._touched = np.zeros(self.nr_sections, np.bool_)
+        self._filling = Lock()
         self._calls: list[InitCall] = []
         self._first_call = np.zeros(self.nr_sections, np.int64)
 
@@ -127,6 +139,8 @@ class PageArray:
             if self._subsections[section] == 0:
                 self._present[section] = False
                 self._first_call[section] = len(self._calls)
+                blocks = section * _BLOCK_WORDS_PER_SECTION
+                self._vm.pageblock_flags[blocks : blocks + _BLOCK_WORDS_PER_SECTION] = 0
             self._subsections[section] |= np.uint64(bits)
         for lo, hi in self._present_rows(start_pfn, nr_pages):
             self._vm.pages[lo:hi] = 0
@@ -149,6 +163,14 @@ class PageArray:
         for section, rest in rests.items():
             self._subsections[section] = np.uint64(rest)
             self._present[section] &= rest != 0
+        self._forget_calls()
+
+    def _forget_calls(self) -> None:
+        """Drop the calls that describe no section any more."""
+        described = self._first_call[(self._subsections != 0) & ~self._present]
+        gone = int(described.min()) if len(described) else len(self._calls)
+        del self._calls[:gone]
+        np.maximum(self._first_call - gone, 0, out=self._first_call)
 
     def exists(self, start_pfn: int, nr_pages: int = 1) -> np.ndarray:
         """Whether each struct page of a range exists.
@@ -222,11 +244,35 @@ class PageArray:
 
     def _require_valid(self, call: InitCall) -> None:
         self._require_existing(call.start_pfn, call.end_pfn - call.start_pfn)
+        self.require_node(call.nid)
+
+    def require_node(self, nid: int) -> None:
+        """Refuse a node that the flags word has no room for.
+
+        Raises
+        ------
+        WorkbenchError
+            With the nodes there are.
+        """
         node = self.kernel.abi.bits("NODE")
-        if not 0 <= call.nid < 1 << node.width:
+        if not 0 <= nid < 1 << node.width:
             raise WorkbenchError(
-                f"node {call.nid} does not exist: this configuration keeps {node.width} bits for the node. "
+                f"node {nid} does not exist: this configuration keeps {node.width} bits for the node. "
                 f"Use a node from 0 to {(1 << node.width) - 1}."
+            )
+
+    def require_events(self, events: Events) -> None:
+        """Refuse events made for another number of pages: kernels index them by row.
+
+        Raises
+        ------
+        WorkbenchError
+            With both numbers.
+        """
+        if len(events.seen) != self.nr_pages:
+            raise WorkbenchError(
+                f"these events are for {count(len(events.seen))} pages, the array has {count(self.nr_pages)} (it is "
+                "rounded to sections). Make them with events(array.nr_pages)."
             )
 
     def traced(self, call: InitCall, events: Events) -> int:
@@ -238,6 +284,7 @@ class PageArray:
             Pages the kernel's log line reports.
         """
         self._require_valid(call)
+        self.require_events(events)
         nr_pages = self._written_end(call) - call.start_pfn
         self._require_existing(call.start_pfn, nr_pages)
         self.materialise(call.start_pfn, nr_pages)
@@ -261,13 +308,22 @@ class PageArray:
         start_pfn = self.start_pfn if start_pfn is None else start_pfn
         nr_pages = self.end_pfn - start_pfn if nr_pages is None else nr_pages
         first, last = self._section(start_pfn), self._section(start_pfn + nr_pages - 1)
-        sections = range(max(first, 0), min(last + 1, self.nr_sections))
-        self._fill([s for s in sections if self._subsections[s] and not self._present[s]], threads)
+        sections = slice(max(first, 0), last + 1)
+        lacking = (self._subsections[sections] != 0) & ~self._present[sections]
+        if lacking.any():
+            self._fill((np.flatnonzero(lacking) + sections.start).tolist(), threads)
 
     def _fill(self, sections: list[int], threads: int = 1) -> None:
-        if not sections:
-            return
-        arena.require(len(sections) * _SECTION_BYTES, f"filling {count(len(sections))} sections of struct pages")
+        """Fill sections; a section that another thread has filled meanwhile is left alone."""
+        with self._filling:
+            sections = [section for section in sections if not self._present[section]]
+            if sections:
+                self._fill_locked(sections, threads)
+
+    def _fill_locked(self, sections: list[int], threads: int) -> None:
+        new = len(sections) - int(self._touched[sections].sum())
+        arena.require(new * _SECTION_BYTES, f"filling {count(len(sections))} sections of struct pages")
+        self._touched[sections] = True
         chunks = list(_runs(sections, self._first_call))
 
         def fill(chunk: range) -> None:
@@ -309,7 +365,7 @@ class PageArray:
             pass
 
     def _run(self, call: InitCall, lo: int, hi: int, events: Events | None) -> int:
-        zone, nid = np.uint64(self.kernel.abi.zone_device), np.uint64(call.nid)
+        zone, nid = self._zone, np.uint64(call.nid)
         start, end = call.start_pfn - self.start_pfn, call.end_pfn - self.start_pfn
         if call.pgmap is None:
             page_alloc.memmap_init_range(self._vm, start, end, zone, nid, lo, hi, events)

@@ -137,7 +137,14 @@ class Tree:
         ----------
         align : int
             The device's align in bytes, a power of two of at least 4096.
+
+        Raises
+        ------
+        WorkbenchError
+            ``align`` is something else.
         """
+        if align < 4096 or align & (align - 1):
+            raise WorkbenchError(f"an align is a power of two of at least 4096 bytes; got {align}. Use 4K, 2M or 1G.")
         return (align >> 12).bit_length() - 1 if self.has(11) else 0
 
     @property
