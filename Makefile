@@ -21,7 +21,7 @@ lab: setup ## open JupyterLab on the first notebook, on this machine only
 	    --LabApp.news_url=None $(if $(filter 0,$(shell id -u)),--allow-root)
 
 bench: compiler setup ## measure the engine against C and the machine's limits, store the results
-	@$(bin)/workbench bench
+	@$(bin)/workbench bench --update
 
 lint: setup ## check style, types and the rules of the house
 	@$(bin)/ruff check

@@ -108,6 +108,36 @@ def figures(
     raise typer.Exit(build_figures(check=check, update=update, only=only or (), echo=typer.echo))
 
 
+@app.command()
+def bench(
+    quick: Annotated[bool, typer.Option("--quick", help="End within 45 seconds: 64 GiB of device, no 1 TiB.")] = False,
+    update: Annotated[bool, typer.Option("--update", help="Replace data/bench and the tables in docs.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure the engine against C twins and the machine's limits, as ratios.
+
+    Exit status 1 if a bar is missed; a bar that the machine does not let judge is told with its reason.
+    Every run is kept in out/bench; Ctrl-C keeps what was measured.
+    """
+    from time import monotonic
+
+    started = monotonic()
+    from workbench.lab import bars, bench_results
+    from workbench.lab import bench as benchmark
+    from workbench.lab.checkout import Checkout
+
+    checkout = Checkout.find()
+    run = benchmark.measure(checkout, quick, started=started)
+    bench_results.write(checkout.root / bench_results.LAST, run)
+    _print(bars.as_json(run) if as_json else bench_results.as_text(run))
+    if run.attrs["interrupted"]:
+        raise KeyboardInterrupt
+    if update:
+        for path in bench_results.publish(checkout, run):
+            typer.echo(f"written: {path.relative_to(checkout.root)}", err=True)
+    raise typer.Exit(1 if any(bar.holds is False for bar in bars.bars(run)) else 0)
+
+
 def _print(report: object) -> None:
     """JSON of an object, or a list of lines as they are."""
     for line in report if isinstance(report, list) else [json.dumps(report, indent=1)]:

@@ -42,7 +42,7 @@ def test_numbers_by_align():
     assert ds.tails.sel(kernel="5.16+4").values.tolist() == [0, 261_632, 262_143]
     assert set(ds.references.sel(kernel="5.16+3").values.tolist()) == {GIB_PAGES}
     assert set(ds.struct_pages.values.ravel().tolist()) == {GIB_PAGES}
-    assert set(ds.origin.values.ravel().tolist()) == {"derived"}
+    assert set(ds.provenance.values.ravel().tolist()) == {"derived"}
     with pytest.raises(WorkbenchError, match="power of two"):
         numbers(["5.17"], "1G", [12288])
 
@@ -56,7 +56,7 @@ def test_the_words_of_a_compound_page():
     ds = device_layout("5.17", "1G", 9)
     assert ds.words.values.tolist() == expected
     assert int(ds.alike) == 512 - 8
-    assert ds.attrs["origin"] == "captured" and ds.attrs["pages_per_compound"] == 512
+    assert ds.attrs["provenance"] == "derived" and ds.attrs["pages_per_compound"] == 512
 
 
 def test_an_altmap_moves_the_first_compound_page():

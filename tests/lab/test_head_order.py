@@ -58,7 +58,7 @@ def test_head_first_loses_order_and_number_of_pages(kernel_name):
     assert [(one.page, one.word) for one in lost] == [(1, 2), (1, 2), (1, 3), (1, 2)]
     # all by the clearing of tail 1; the pin count of 0 survives, being 0
     assert {str(wrong.site.values[one.by]) for one in lost} == {"mm_zero_struct_page"}
-    assert wrong.attrs["origin"] == "modelled" and right.attrs["origin"] != "modelled"
+    assert wrong.attrs["provenance"] == "modelled" and right.attrs["provenance"] == "derived"
 
 
 @pytest.mark.parametrize("kernel_name", ["5.17", "6.1", "6.12"])

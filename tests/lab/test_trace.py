@@ -58,7 +58,7 @@ def test_what_a_trace_holds():
     assert trace.word.dtype == np.int8
     assert all(trace[name].shape == () for name in COUNTS)
     assert trace.attrs["kernel"] == "5.17"
-    assert trace.attrs["origin"] == "captured"
+    assert trace.attrs["provenance"] == "derived" and trace.attrs["kernel_origin"] == "captured"
     assert trace.attrs["struct_page_bytes"] == 64
     assert not trace.locked.any()
     head_part = trace.site == "prep_compound_head"

@@ -91,7 +91,7 @@ def device_layout(
         (uint8[section_page], indices into :data:`ROLES`) of the section it lies in; ``part_pages`` (int64[part]);
         ``role_pages`` (int64[role], counted over the whole device); scalars ``references`` (what the pgmap takes on
         itself), ``refcounts`` (sum of ``_refcount``), ``vmemmap_bytes`` and ``alike`` (how many struct pages of the
-        compound follow the shown ones and equal the last of them).  Attributes: ``kernel``, ``origin``, ``note``,
+        compound follow the shown ones and equal the last of them).  Attributes: ``kernel``, ``provenance``, ``kernel_origin``, ``note``,
         ``release``, ``start_pfn``, ``end_pfn``, ``first_pfn`` (of the data), ``section_pfn``, ``compound_pfn``,
         ``run_pages`` (pages of a compound page asked for; 512 where none is), ``pages_per_compound`` (1 without
         compounds), ``vmemmap_shift``.
@@ -173,7 +173,7 @@ def numbers(kernel_names: Sequence[str], size: int | str = "1G", align: Sequence
     -------
     xarray.Dataset
         Dimensions ``align`` (bytes) and ``kernel``: ``struct_pages``, ``base_pages``, ``heads``, ``tails``,
-        ``references``, ``refcounts``, ``vmemmap_bytes`` (int64), ``origin`` (str).
+        ``references``, ``refcounts``, ``vmemmap_bytes`` (int64), ``provenance`` (str).
 
     Raises
     ------
@@ -208,7 +208,7 @@ def _numbers(layout: xr.Dataset) -> dict[str, Any]:
         "references": int(layout.references),
         "refcounts": int(layout.refcounts),
         "vmemmap_bytes": int(layout.vmemmap_bytes),
-        "origin": layout.attrs["origin"],
+        "provenance": layout.attrs["provenance"],
     }
 
 
@@ -259,7 +259,7 @@ def changes(before: str, after: str, size: int | str = "1G", vmemmap_shift: int 
             "pages_different": pages_different,
         },
         coords={"role": [str(role) for role in ROLES], "column": np.arange(WORDS)},
-        attrs={"before": before, "after": after, "origin_before": kernels[0].origin, "origin_after": kernels[1].origin},
+        attrs={"before": before, "after": after, "provenance": "derived"},
     )
 
 
@@ -280,6 +280,7 @@ def _pgmap(nbytes: int, vmemmap_shift: int, altmap: bool) -> DevPagemap:
 
 def _count(abi: Abi, array: PageArray, start: int, end: int) -> tuple[np.ndarray, int]:
     """Pages by role, and the sum of their _refcount, section by section."""
+    array.materialise(start, end - start)  # refused whole where there is not the memory
     counted, refcounts = np.zeros(len(ROLES), np.int64), 0
     for lo in range(start, end, PAGES_PER_SECTION):
         rows = array.view(lo, min(PAGES_PER_SECTION, end - lo))
@@ -289,4 +290,10 @@ def _count(abi: Abi, array: PageArray, start: int, end: int) -> tuple[np.ndarray
 
 
 def _kernel_facts(which: Kernel, name: str) -> dict[str, str]:
-    return {"kernel": name, "origin": which.origin, "note": which.note, "release": which.abi.release}
+    return {
+        "kernel": name,
+        "provenance": "derived",
+        "kernel_origin": which.origin,
+        "note": which.note,
+        "release": which.abi.release,
+    }

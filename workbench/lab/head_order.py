@@ -78,7 +78,7 @@ def trace_head_first(kernel_name: str, vmemmap_shift: int = 9) -> xr.Dataset:
 
     Parameters, Returns, Raises
     ---------------------------
-    As :func:`trace_compound`; the attribute ``origin`` is ``modelled``.
+    As :func:`trace_compound`; the attribute ``provenance`` is ``modelled``.
     """
     which, nr_pages = kernel(kernel_name), _pages(vmemmap_shift)
     existing = -(-nr_pages // PAGES_PER_SUBSECTION) * PAGES_PER_SUBSECTION
@@ -99,7 +99,7 @@ def trace_head_first(kernel_name: str, vmemmap_shift: int = 9) -> xr.Dataset:
     rest, end = head + initialised, head + nr_pages
     alias_tails(vm, head, rest, end, zone, nid, pgmap, vmemmap_shift, 0, array.nr_pages)
     trace = as_dataset(which, array, ev, before, START_PFN, nr_pages)
-    return trace.assign_attrs(origin="modelled")
+    return trace.assign_attrs(provenance="modelled")
 
 
 def wiped(trace: xr.Dataset, function: str = HEAD_PART) -> list[Wiped]:

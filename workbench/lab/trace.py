@@ -164,7 +164,8 @@ def as_dataset(
         coords={"page": np.arange(start_pfn, start_pfn + nr_pages), "column": np.arange(WORDS)},
         attrs={
             "kernel": kernel.name,
-            "origin": kernel.origin,
+            "provenance": "derived",
+            "kernel_origin": kernel.origin,
             "struct_page_bytes": STRUCT_PAGE_BYTES,
             "not_logged": int(ev.counts[Counter.NOT_LOGGED]),
         },

@@ -103,7 +103,7 @@ def memory_map(ds: xr.Dataset, page: int = 1, word: int = 1) -> go.Figure:
     return describe(
         map_.figure,
         caption=(
-            f"A device of {nbytes}, {_shape(ds)}, on kernel {ds.attrs['kernel']} ({ds.attrs['origin']}). From the top: "
+            f"A device of {nbytes}, {_shape(ds)}, on kernel {ds.attrs['kernel']}, derived by the engine. From the top: "
             f"the device, one section, {'one compound page' if tails else 'a run of base pages'} with the first struct "
             "pages wide, one struct page as eight words, one word as bits."
             + (f" Heads and first tails are drawn at least {FEWEST_PX} px wide." if tails else "")
@@ -435,6 +435,6 @@ def origin_line(ds: xr.Dataset) -> str:
     """
     note = f": {ds.attrs['note']}" if ds.attrs["note"] else ""
     whence = {"captured": "such a kernel is captured", "derived": "no capture"}.get(
-        ds.attrs["origin"], ds.attrs["origin"]
+        ds.attrs["kernel_origin"], ds.attrs["kernel_origin"]
     )
     return f"{mark('derived')} derived by the engine · {whence}{note}"
