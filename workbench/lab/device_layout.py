@@ -91,10 +91,10 @@ def device_layout(
         (uint8[section_page], indices into :data:`ROLES`) of the section it lies in; ``part_pages`` (int64[part]);
         ``role_pages`` (int64[role], counted over the whole device); scalars ``references`` (what the pgmap takes on
         itself), ``refcounts`` (sum of ``_refcount``), ``vmemmap_bytes`` and ``alike`` (how many struct pages of the
-        compound follow the shown ones and equal the last of them).  Attributes: ``kernel``, ``provenance``, ``kernel_origin``, ``note``,
-        ``release``, ``start_pfn``, ``end_pfn``, ``first_pfn`` (of the data), ``section_pfn``, ``compound_pfn``,
-        ``run_pages`` (pages of a compound page asked for; 512 where none is), ``pages_per_compound`` (1 without
-        compounds), ``vmemmap_shift``.
+        compound follow the shown ones and equal the last of them). Attributes: ``kernel``, ``provenance``,
+        ``kernel_origin``, ``note``, ``release``, ``start_pfn``, ``end_pfn``, ``first_pfn`` (of the data),
+        ``section_pfn``, ``compound_pfn``, ``run_pages`` (pages of a compound page asked for; 512 where none is),
+        ``pages_per_compound`` (1 without compounds), ``vmemmap_shift``.
 
     Raises
     ------
