@@ -15,6 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -54,20 +55,36 @@ class Device:
     align : int
         Bytes.
     ranges : tuple of (int, int), or None
-        First pfn and number of pages; for a namespace the pgmap's range, metadata included.  None
-        between a change of size and the observation that tells them.
+        First pfn and number of pages, as the bus shows them.  None between a change of size and the
+        observation that tells them.
+    asked : int
+        Pages that were asked for, where ``ranges`` is None.
+    metadata : int
+        Pages before the first range that its pgmap has too: what a namespace keeps before its data.
     altmap : Altmap or None
     pgmap : DevPagemap or None
         With a stand-in for its address, while a driver is bound.
     bound_unseen : bool
         A driver is bound, to ranges that are not told yet.
+    lost_unseen : bool
+        Something not understood was done to it since.
     """
 
     align: int = PMD_SIZE
     ranges: Ranges | None = ()
+    asked: int = 0
+    metadata: int = 0
     altmap: Altmap | None = None
     pgmap: DevPagemap | None = None
     bound_unseen: bool = False
+    lost_unseen: bool = False
+
+    @property
+    def pgmap_ranges(self) -> Ranges:
+        """The ranges of its pgmap: metadata included."""
+        assert self.ranges
+        (start, nr_pages), *others = self.ranges
+        return ((start - self.metadata, nr_pages + self.metadata), *others)
 
 
 @dataclass
@@ -101,6 +118,7 @@ class Replay:
     _device_of: dict[str, str] = field(default_factory=dict)
     _reported: Counter[int] = field(default_factory=Counter)
     _followed: bool = True
+    _unseen_pages: int = 0
     _bound_pages: int = 0
 
     def do(self, action: Action) -> None:
@@ -119,11 +137,12 @@ class Replay:
             inside[slice(*np.searchsorted(pfns, (start, start + nr_pages)))] = True
         return inside
 
-    def knows(self, pfns: np.ndarray) -> bool:
-        """Whether the struct pages of ``pfns`` in device memory are determined by what was replayed."""
+    def knows(self, pfns: np.ndarray | None = None) -> bool:
+        """Whether the struct pages of ``pfns`` in device memory (default: all) are determined by what was replayed."""
         if self.array is None or any(device.bound_unseen for device in self.devices.values()):
             return False
-        return not self._unknown[(pfns - self.array.start_pfn) // PAGES_PER_SUBSECTION].any()
+        where = slice(None) if pfns is None else (pfns - self.array.start_pfn) // PAGES_PER_SUBSECTION
+        return not self._unknown[where].any()
 
     # what handlers use
 
@@ -144,7 +163,7 @@ class Replay:
         """A driver takes the device: new pgmap, every struct page initialised.
 
         Where the kernel of the replay would refuse or die, the recorded one did not: a difference (unless
-        something before was not understood), after which nothing is known any more.
+        the pages that it would have reached are unknown), after which nothing is known any more.
         """
         # A driver that lets go in the background has done so before another can take the device.
         self.unbind(device)
@@ -155,15 +174,16 @@ class Replay:
         if self._bound_pages > _BOUND_LIMIT:
             raise refused("bind", f"has more than {count(_BOUND_LIMIT)} pages, all bindings of the run together")
         shift = self.kernel.tree.vmemmap_shift(device.align)
-        device.pgmap = DevPagemap(self.pointers.new(), device.ranges, shift, device.altmap)
+        device.pgmap = DevPagemap(self.pointers.new(), device.pgmap_ranges, shift, device.altmap)
         try:
-            for range_id, (start, nr_pages) in enumerate(device.ranges):
+            for range_id, (start, nr_pages) in enumerate(device.pgmap.ranges):
                 self._reported[pagemap_range(self.array, device.pgmap, range_id)] += 1
                 self._unknown[self._subsections(start, nr_pages)] = False
         except WorkbenchError as refusal:
             if refusal.errno is None and not refusal.changed:
                 raise  # not the kernel's refusal: the workbench has not the memory, say
-            if self._followed:
+            whole_compounds = -(-nr_pages >> shift) << shift
+            if not self._unknown[self._subsections(start, whole_compounds)].any():
                 self.tally.add(f"the engine cannot bind: {refusal}")
             self.array = None
 
@@ -173,38 +193,73 @@ class Replay:
             for start, nr_pages in device.pgmap.ranges:
                 self.array.remove_pages(start, nr_pages)
             self.pointers.forget(device.pgmap.address)
+        if device.bound_unseen:
+            self._unseen_pages += device.asked
+        if device.lost_unseen:
+            self._forget(self._memory)
         device.pgmap = None
-        device.bound_unseen = False
+        device.bound_unseen = device.lost_unseen = False
 
     def lose_track(self, name: str | None = None) -> None:
         """What follows is not determined: for the pages of one device, or where that is not told for all."""
         device = self.devices.get(name or "")
-        if device is None or device.bound_unseen:
-            self._unknown[:] = True
+        if device is None:
+            self._forget(self._memory)
             self._followed = False
-        elif device.pgmap is not None and self.array is not None:
-            for start, nr_pages in device.pgmap.ranges:
+            for each in self.devices.values():
+                each.lost_unseen = each.bound_unseen
+        elif device.bound_unseen:
+            device.lost_unseen = True
+        elif device.pgmap is not None:
+            self._forget(device.pgmap.ranges)
+
+    def see(self, device: Device, align: int, ranges: Ranges) -> None:
+        """Take the record's word for a device; a binding to ranges that were not told is done now."""
+        device.align, device.ranges = align, ranges
+        if device.bound_unseen:
+            lost = device.lost_unseen
+            device.bound_unseen = device.lost_unseen = False
+            self.bind(device)
+            if lost and device.pgmap is not None:
+                self._forget(device.pgmap.ranges)
+
+    def knows_device(self, device: Device) -> bool:
+        """Whether it is bound, and nothing that was not understood can have touched it since."""
+        if device.pgmap is None or self.array is None:
+            return False
+        return not any(self._unknown[self._subsections(*each)].any() for each in device.pgmap.ranges)
+
+    def _forget(self, ranges: Ranges) -> None:
+        """The struct pages of these ranges are unknown until they are bound anew."""
+        if self.array is not None:
+            for start, nr_pages in ranges:
                 self._unknown[self._subsections(start, nr_pages)] = True
 
     def _subsections(self, start_pfn: int, nr_pages: int) -> slice:
+        """Those of the array that hold pages of a range."""
         assert self.array is not None
-        first = (start_pfn - self.array.start_pfn) // PAGES_PER_SUBSECTION
-        return slice(first, first + nr_pages // PAGES_PER_SUBSECTION)
+        first, end = start_pfn - self.array.start_pfn, start_pfn + nr_pages - self.array.start_pfn
+        return slice(max(first, 0) // PAGES_PER_SUBSECTION, max(-(-end // PAGES_PER_SUBSECTION), 0))
 
     def expect_log(self, lines: list[str]) -> None:
         """Each line about initialised pages must tell of an initialisation that the engine did.
 
-        The log is read late, so a line may belong to any action since the boot; times differ.
+        The log is read late, so a line may belong to any action since the boot; times differ.  It may
+        also tell of a binding whose ranges nobody told, and after a loss of track of anything, up to the
+        first reading at which everything is known again.
         """
+        still_bound = sum(device.asked for device in self.devices.values() if device.bound_unseen)
         for match in filter(None, map(_MEMMAP_LINE.search, lines)):
             nr_pages = int(match[1])
             if self._reported[nr_pages]:
                 self._reported[nr_pages] -= 1
                 self.tally.add("")
-            elif self._followed and not any(device.bound_unseen for device in self.devices.values()):
-                self.tally.add(f"the log tells of {nr_pages} initialised pages, the engine of none so many")
-            else:
+            elif not self._followed or nr_pages <= self._unseen_pages + still_bound:
+                self._unseen_pages -= nr_pages if self._followed else 0
                 self.tally.assumed += 1
+            else:
+                self.tally.add(f"the log tells of {nr_pages} initialised pages, the engine of none so many")
+        self._followed |= self.knows()
 
 
 def _difference(recorded: Result, got: Result) -> str:
@@ -234,15 +289,20 @@ def _ranges(holder: dict[str, Any], key: str, where: str) -> Ranges:
     return tuple(ranges)
 
 
-def _record(start_pfn: int, nr_pages: int, page_offset: int = 0) -> dict[str, Any]:
-    """A range in the captures' form."""
-    return {
-        "start": hex(start_pfn << PAGE_SHIFT),
-        "end": hex((start_pfn + nr_pages) << PAGE_SHIFT),
-        "first_pfn": hex(start_pfn),
-        "nr_pages": nr_pages,
-        "page_offset": page_offset,
-    }
+def _shown(ranges: Ranges) -> dict[str, Any]:
+    """Size and ranges of a device in the captures' form."""
+    offsets = [0, *accumulate(nr_pages for _, nr_pages in ranges)]
+    records = [
+        {
+            "start": hex(start_pfn << PAGE_SHIFT),
+            "end": hex((start_pfn + nr_pages) << PAGE_SHIFT),
+            "first_pfn": hex(start_pfn),
+            "nr_pages": nr_pages,
+            "page_offset": page_offset,
+        }
+        for (start_pfn, nr_pages), page_offset in zip(ranges, offsets, strict=False)
+    ]
+    return {"size": offsets[-1] << PAGE_SHIFT, "ranges": records}
 
 
 def _result(action: Action) -> Result:
@@ -289,14 +349,7 @@ def _boot(replay: Replay, action: Action) -> Result | None:
         device.ranges = (memory,)
         if bound:
             replay.bind(device)
-    start, nr_pages = soft_reserved[0]
-    return {
-        "device": "dax0.0",
-        "size": nr_pages << PAGE_SHIFT,
-        "align": PMD_SIZE,
-        "bound": bound,
-        "ranges": [_record(start, nr_pages)],
-    }
+    return {"device": "dax0.0", "align": PMD_SIZE, "bound": bound, **_shown(soft_reserved[:1])}
 
 
 def _memory(action: Action, kind: str) -> Ranges:
@@ -326,7 +379,8 @@ def _create_namespace(replay: Replay, action: Action) -> Result | None:
         nd_pfn = nvdimm_setup_pfn(namespace)
     except WorkbenchError as refusal:
         return {"errno": refusal.errno_name}
-    device = Device(align, ((nd_pfn.start_pfn, nd_pfn.nr_pages),), nd_pfn.altmap)
+    metadata = nd_pfn.data_start_pfn - nd_pfn.start_pfn
+    device = Device(align, ((nd_pfn.data_start_pfn, nd_pfn.npfns),), metadata=metadata, altmap=nd_pfn.altmap)
     replay.devices["dax0.0"] = device
     replay.bind(device)
     return {
@@ -338,7 +392,7 @@ def _create_namespace(replay: Replay, action: Action) -> Result | None:
         "pages_per_compound": 1 << replay.kernel.tree.vmemmap_shift(align),
         "pages_per_align_unit": align >> PAGE_SHIFT,
         "device_size": nd_pfn.dev_size,
-        "ranges": [_record(nd_pfn.data_start_pfn, nd_pfn.npfns)],
+        "ranges": _shown(device.ranges or ())["ranges"],
     }
 
 
@@ -346,6 +400,14 @@ def _disable_namespace(replay: Replay, action: Action) -> None:
     """The driver of the namespace's device lets go, if it has not already."""
     if _succeeded(action):
         replay.unbind(replay.device("dax0.0"))
+
+
+def _take_ranges(device: Device, action: Action) -> None:
+    """The ranges of a device from the result of what sized it; where that tells none, how many pages they have."""
+    if "ranges" in _result(action):
+        device.ranges = _ranges(_result(action), "ranges", action["op"])
+    else:
+        device.ranges, device.asked = None, get(action, "size", int, action["op"]) >> PAGE_SHIFT or MAX_PFN
 
 
 def _create_device(replay: Replay, action: Action) -> None:
@@ -357,18 +419,18 @@ def _create_device(replay: Replay, action: Action) -> None:
         device = replay.device(text(result, "device", "create_device"))
         if _succeeded(action):
             device.align = _align(action, "create_device")
-            device.ranges = _ranges(result, "ranges", "create_device") if "ranges" in result else None
+            _take_ranges(device, action)
             replay.bind(device)
 
 
 def _set_size(replay: Replay, action: Action) -> None:
     """A size store on an unbound device; the ranges that follow are taken from the record."""
     if _succeeded(action):
-        device, result = _device(replay, action), _result(action)
+        device = _device(replay, action)
         if get(action, "size", int, action["op"]) == 0:
             device.ranges = ()
         else:
-            device.ranges = _ranges(result, "ranges", action["op"]) if "ranges" in result else None
+            _take_ranges(device, action)
 
 
 def _add_range(replay: Replay, action: Action) -> None:
@@ -378,8 +440,11 @@ def _add_range(replay: Replay, action: Action) -> None:
         start, end = number(action, "start", "add_range"), number(action, "last", "add_range") + 1
         if not start < end <= MAX_PFN << PAGE_SHIFT:
             raise refused("add_range", f"has a range from {start:#x} to {end:#x}")
-        if device.ranges is not None:
-            device.ranges += ((start >> PAGE_SHIFT, (end - start) >> PAGE_SHIFT),)
+        added = (start >> PAGE_SHIFT, (end - start) >> PAGE_SHIFT)
+        if device.ranges is None:
+            device.asked += added[1]
+        else:
+            device.ranges += (added,)
 
 
 def _set_align(replay: Replay, action: Action) -> None:
@@ -424,16 +489,25 @@ def _observe(replay: Replay, action: Action) -> None:
     if action.get("what") == "kernel_log":
         replay.expect_log([str(line) for line in get(action, "lines", list, "observe")])
     elif action.get("what") == "devices":
-        seen_devices = get(action, "devices", dict, "observe")
-        for name in seen_devices:
-            device, seen = replay.device(name), get(seen_devices, name, dict, "observe")
-            if device.pgmap is None:
-                device.align = _align(seen, "observe")
-                device.ranges = _ranges(seen, "ranges", "observe") if "ranges" in seen else ()
-                if device.bound_unseen:
-                    replay.bind(device)
+        seen = get(action, "devices", dict, "observe")
+        for name in seen:
+            _observe_device(replay, name, get(seen, name, dict, "observe"))
         for name in get(action, "removed", list, "observe") if "removed" in action else []:
             replay.unbind(replay.devices.pop(str(name), Device()))
+
+
+def _observe_device(replay: Replay, name: str, seen: dict[str, Any]) -> None:
+    """What the bus shows of a device: compared where the replay knows the device, else the record's word is taken."""
+    align, ranges = _align(seen, "observe"), _ranges(seen, "ranges", "observe") if "ranges" in seen else ()
+    device = replay.devices.get(name)
+    if device is not None and device.ranges is not None:
+        known = _shown(device.ranges) | {"align": device.align}
+        difference = _difference(_shown(ranges) | {key: seen[key] for key in known if key in seen}, known)
+        if not difference or replay.knows_device(device):
+            replay.tally.add(difference and f"observe: {name} {difference}")
+            return
+    replay.tally.assumed += 1
+    replay.see(replay.device(name), align, ranges)
 
 
 def _not_yet(replay: Replay, action: Action) -> None:
