@@ -201,7 +201,7 @@ def test_names_that_are_no_members_and_releases_that_are_unknown():
 def test_a_page_as_text():
     text = ABIS["5.17"].explain([OLD | 1 << 16, PGMAP, 0, 0, 0, 0, 0x1FFFFFFFF, 0], PFN)
     assert text.splitlines()[0] == "pfn 0x100000: head"
-    assert "0027ffffc0011000  (reserved head)" in text
+    assert "0027ffffc0011000  (reserved head, node 0, zone DEVICE)" in text
     assert "ffff888100a01000" in text
     assert text.splitlines()[-2].split()[-1] == "1"
 
@@ -209,4 +209,4 @@ def test_a_page_as_text():
 def test_the_order_in_a_first_tails_flags_word_is_not_shown_as_flags():
     """6.12, order 9: the low byte 0x09 is no PG_locked and no PG_uptodate."""
     text = ABIS["6.12"].explain(page(NEW | 9, HEAD + 1, 0xFFFFFFFFFFFFFFFF, 0, 0x200), PFN + 1)
-    assert "0027ffffc0002009  (reserved)" in text
+    assert "0027ffffc0002009  (reserved, order 9, node 0, zone DEVICE)" in text

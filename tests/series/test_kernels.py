@@ -83,7 +83,7 @@ def test_any_layout_with_any_tree():
         ("5.16+12", "patch 0 to 11; got 12"),
         ("5.16+=11", "builds on patch 4"),
         ("5.16+=0", r"patches 1 to 11; got \[0\]"),
-        ("5.11", r"no tree '5\.11'"),
+        ("5.11", r"no kernel '5\.11'"),
         ("5.16-dedup", "needs patch 4"),
         ("5.17 ", "no kernel '5.17 '"),
     ],

@@ -55,7 +55,9 @@ def test_refusals_say_why(patches, reason):
 
 
 def test_other_refusals():
-    with pytest.raises(WorkbenchError, match=r"no tree '5\.9'. Known: 5\.10, 5\.15, 5\.16, 5\.17, 6\.1, 6\.12"):
+    with pytest.raises(
+        WorkbenchError, match=r"no kernel '5\.9': its base is one of 5\.10, 5\.15, 5\.16, 5\.17, 6\.1, 6\.12"
+    ):
         Tree("5.9")
     with pytest.raises(WorkbenchError, match="deduplication .* needs patch 4"):
         Tree("6.1", ALL - {4, 11}, dedup=True)

@@ -214,18 +214,40 @@ class Abi:
             known[name].put(words, value)
         return words
 
-    def decode_flags(self, flags: int) -> dict[str, int | tuple[str, ...]]:
-        """The flags word taken apart: ``node``, ``zone``, ``last_cpupid``, ..., ``flags`` (names), ``unnamed`` bits."""
+    def decode_flags(self, flags: int, role: Role | None = None) -> dict[str, int | tuple[str, ...]]:
+        """The flags word taken apart: ``node``, ``zone``, ``last_cpupid``, ..., ``flags`` (names), ``unnamed`` bits.
+
+        On 6.12 the low byte of a first tail's flags is the order of the compound page: with that
+        ``role`` it is told as ``order``, and those bits are no flags.
+        """
         out: dict[str, int | tuple[str, ...]] = {}
         named = 0
         for field in self.flags_fields:
             if field.width:
                 out[field.name.lower()] = (flags & field.mask) >> field.shift
                 named |= field.mask
-        out["flags"] = self.flag_names(flags)
+        order_bits = 0
+        if role is Role.FIRST_TAIL and self.release == "6.12":
+            order_bits = ORDER_IN_FLAGS
+            out["order"] = flags & order_bits
+        out["flags"] = self.flag_names(flags & ~order_bits)
         named |= (1 << len(self.page_flags)) - 1
         out["unnamed"] = flags & ~named
         return out
+
+    def explain_flags(self, flags: int, role: Role | None = None) -> str:
+        """The flags word in one line, for people: flag names, order, node and zone.
+
+        Examples
+        --------
+        >>> Abi("5.17").explain_flags(0x27FFFFC0011000)
+        'reserved head, node 0, zone DEVICE'
+        """
+        parts = self.decode_flags(flags, role)
+        said = [" ".join(parts["flags"]) or "no flags"]
+        said += [f"{name} {parts[name]}" for name in ("order", "node") if name in parts]
+        zones = dict(enumerate(self.config.zones))
+        return ", ".join([*said, f"zone {zones.get(parts['zone'], parts['zone'])}"] if "zone" in parts else said)
 
     def explain(self, words: Sequence[int], pfn: int) -> str:
         """A struct page as lines of text: role, then offset, member and value; for people."""
@@ -233,9 +255,11 @@ class Abi:
         lines = [f"pfn {pfn:#x}: {role}"]
         for field in self.fields(role, int(words[0])):
             value = field.get(words)
-            shown = word_text(value) if field.pointer or field.name == "flags" else str(value)
             if field.name == "flags":
-                order_bits = ORDER_IN_FLAGS if self.release == "6.12" and role is Role.FIRST_TAIL else 0
-                shown += f"  ({' '.join(self.flag_names(value & ~order_bits)) or 'no flags'})"
+                shown = f"{word_text(value)}  ({self.explain_flags(value, role)})"
+            elif field.name.startswith("_mapping"):
+                shown = f"{value:#x}  (what is left of TAIL_MAPPING)"
+            else:
+                shown = word_text(value) if field.pointer else str(value)
             lines.append(f"  +{field.offset:<2} {field.name:<22} {shown}")
         return "\n".join(lines)

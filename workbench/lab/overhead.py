@@ -316,6 +316,8 @@ def report_lines(costs: dict[str, Overhead], kernel_name: str) -> list[str]:
         "",
         *(f"{label:30}" + "".join(f"{value:>18}" for value in values) for label, values in rows),
         "",
+        f"* {kernel_of(kernel_name)!r}, as asked for. The other columns stand for a kernel before the series,",
+        "one with the series, and one with the follow-up that shares vmemmap pages.",
         "Tables of 2 MiB entries are shared by all memory in the same 64 GiB and not counted as DRAM of the device;",
         "nor are the page tables of the kernel's direct mapping.",
     ]

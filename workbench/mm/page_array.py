@@ -35,7 +35,8 @@ from workbench.text import count, pfn_range, size
 _SECTION_BYTES = PAGES_PER_SECTION * STRUCT_PAGE_BYTES
 _BLOCKS_PER_WORD = 16
 _BLOCK_WORDS_PER_SECTION = PAGES_PER_SECTION // PAGEBLOCK_NR_PAGES // _BLOCKS_PER_WORD
-_MAX_PFN = 1 << 40
+_MAX_PFN = {4: 1 << 34, 5: 1 << 40}
+"""MAXMEM in pages by page-table levels: 64 TiB and 4 PiB (arch/x86/include/asm/pgtable_64_types.h)."""
 _CHUNK_SECTIONS = 64
 """Sections filled by one call into compiled code: some 10 ms, so that Ctrl-C is heard."""
 
@@ -91,11 +92,14 @@ class PageArray:
 
     def __init__(self, kernel: Kernel, start_pfn: int, nr_pages: int) -> None:
         if nr_pages < 1 or start_pfn < 0:
-            raise WorkbenchError(f"a page array needs at least one page; got {nr_pages} from {start_pfn:#x}.")
-        if start_pfn + nr_pages > _MAX_PFN:
             raise WorkbenchError(
-                f"{pfn_range(start_pfn, nr_pages)} lies beyond the 52 bits of a physical address "
-                f"(pfn {_MAX_PFN - 1:#x}). Begin lower."
+                f"a page array has at least one page, from pfn 0 on; got {nr_pages} from {start_pfn:#x}."
+            )
+        max_pfn = _MAX_PFN[kernel.abi.config.pgtable_levels]
+        if start_pfn + nr_pages > max_pfn:
+            raise WorkbenchError(
+                f"{pfn_range(start_pfn, nr_pages)} lies beyond pfn {max_pfn - 1:#x}, the last that "
+                f"{kernel.abi.config.pgtable_levels} page-table levels reach. Begin lower or make it smaller."
             )
         self.kernel = kernel
         self._zone = np.uint64(kernel.abi.zone_device)
@@ -509,9 +513,9 @@ class PageArray:
     def _require_existing(self, start_pfn: int, nr_pages: int, errno: int | None = None) -> None:
         missing = self._first_missing(start_pfn, start_pfn + nr_pages)
         if nr_pages < 1 or missing is not None:
-            where = pfn_range(start_pfn, nr_pages)
+            at = start_pfn if missing is None else missing
             raise WorkbenchError(
-                f"no struct page exists at pfn {missing or start_pfn:#x} of {where}. "
+                f"no struct page exists at pfn {at:#x}; asked for: {pfn_range(start_pfn, nr_pages)}. "
                 "Read inside a device, or add its pages.",
                 errno,
             )

@@ -80,7 +80,10 @@ class Tree:
     def __post_init__(self) -> None:
         object.__setattr__(self, "patches", frozenset(self.patches))
         if self.base not in BASES:
-            raise WorkbenchError(f"no tree {self.base!r}. Known: {', '.join(BASES)}.")
+            raise WorkbenchError(
+                f"no kernel {self.base!r}: its base is one of {', '.join(BASES)}, with +N or +=2,4,11 for patches "
+                "and -dedup or -nodedup, like 5.16+4 or 6.1-nodedup."
+            )
         unknown = self.patches - ALL
         if unknown:
             raise WorkbenchError(f"the series has patches 1 to {max(ALL)}; got {sorted(unknown)}.")
