@@ -461,7 +461,7 @@ def test_struct_pages_come_and_go_by_subsections():
     assert not array.exists(array.end_pfn - 1, 10)[1:].any()
     array.remove_pages(START + 64 * SUBSECTION, SUBSECTION)
     assert array.existing_pages == 2 * SUBSECTION
-    with pytest.raises(WorkbenchError, match=r"no struct page exists at pfn 0x108000 of pfn 0x107e00-0x1083ff"):
+    with pytest.raises(WorkbenchError, match=r"no struct page exists at pfn 0x108000; asked for: pfn 0x107e00-0x1083ff"):
         array.view(START + 63 * SUBSECTION, 3 * SUBSECTION)
 
 
