@@ -172,3 +172,80 @@ def test_a_case_out_of_reach_is_no_pass(reports):
     assert [report.passed for report in reports] == [False, False, False]
     reports[1].cases = [case for case in reports[1].cases if case.status == "not-replayable"]
     assert reports[1].passed
+
+
+# what was done after the last state
+
+
+def trailing_run(*actions):
+    """A run that passes, and then something."""
+    run, spans = passing_run()
+    run.state("online", spans)
+    for op, result, arguments in actions:
+        run.do(op, result, **arguments)
+    run.capture["trailing_actions"], run.actions = run.actions, []
+    return run
+
+
+LOG = "memmap_init_zone_device initialised {} pages in 5ms"
+
+
+def log_of(nr_pages):
+    return "observe", None, {"what": "kernel_log", "lines": [LOG.format(nr_pages)]}
+
+
+TRAILING = {
+    "nothing": ((), True, None),
+    "computed": ((log_of(0x40000),), True, "1 actions, reached; results 1 compared, 0 differ, 0 assumed"),
+    "different": ((log_of(0x40001),), False, "1 actions, reached; results 1 compared, 1 differ, 0 assumed"),
+    "assumed": (
+        (log_of(0x40000), ("unbind", {"ok": True}, {"device": "dax0.0"})),
+        False,
+        "2 actions, reached; results 1 compared, 0 differ, 1 assumed",
+    ),
+    "not understood": (
+        (("touch", {"ok": True}, {"process": "p0"}),),
+        False,
+        "1 actions, not reached; results 0 compared, 0 differ, 1 assumed",
+    ),
+    "not understood, without a result": (
+        (("an_op_of_tomorrow", None, {}),),
+        False,
+        "1 actions, not reached; results 0 compared, 0 differ, 0 assumed",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TRAILING)
+def test_what_was_done_after_the_last_state_counts(what, tmp_path):
+    actions, passes, line = TRAILING[what]
+    report = captures.verify(captures.read(trailing_run(*actions).write(tmp_path)))
+    assert report.passed == passes
+    lines = [text.strip() for text in captures.as_text([report]) if text.startswith("  trailing")]
+    assert [" ".join(text.split()).replace(" after the last state or case", "") for text in lines] == (
+        [f"trailing {line}"] if line else []
+    )
+    (content,) = captures.as_json([report])["captures"]
+    assert list(content) == ["name", "states", "cases"]
+    assert [state["name"] for state in content["states"]] == ["online"]
+
+
+def test_the_first_difference_after_the_last_state_is_named(tmp_path):
+    report = captures.verify(captures.read(trailing_run(log_of(77)).write(tmp_path)))
+    assert "the log tells of 77 initialised pages" in list(captures.as_text([report]))[-1]
+
+
+def test_what_follows_the_cases_is_not_reached(tmp_path):
+    case = {"name": "c", "group": "g", "replayable": False, "before": [], "action": {"op": "mmap"}, "result": {}}
+    capture = trailing_run(log_of(77)).capture | {"kind": "errors", "cases": [case]}
+    report = captures.verify(captures.read(write(tmp_path / "errors", capture, {})))
+    assert not report.passed
+    assert list(captures.as_text([report]))[-1] == (
+        "  trailing       1 actions after the last state or case, not reached; results 0 compared, 0 differ, 0 assumed"
+    )
+
+
+def test_a_run_may_leave_its_trailing_actions_out(tmp_path):
+    run = trailing_run()
+    del run.capture["trailing_actions"]
+    assert passed(run, tmp_path)

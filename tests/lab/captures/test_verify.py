@@ -152,3 +152,15 @@ def test_all_recorded_runs_take_seconds():
     for name in RUNS:
         captures.verify(captures.read(CAPTURES / name))
     assert time.process_time() - start < 10
+
+
+@pytest.mark.parametrize("name", of_kind("pages"))
+def test_what_was_done_after_the_last_state_is_replayed(name):
+    """Every result is compared or assumed, and none differs; all that the dynamic run changed was bound anew."""
+    actions = recorded(name)["trailing_actions"]
+    trailing = report(name).trailing
+    assert trailing.actions == len(actions)
+    assert trailing.results.different == 0
+    assert trailing.results.compared + trailing.results.assumed >= sum("result" in action for action in actions)
+    if name == "k6.1-dynamic":
+        assert trailing.reached

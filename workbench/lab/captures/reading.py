@@ -108,6 +108,8 @@ class Capture:
         Of a ``pages`` and of an ``errors`` run.
     actions : tuple
         Of a ``boot`` run.
+    trailing_actions : tuple
+        What was done after the last state or case.
     """
 
     name: str
@@ -118,6 +120,7 @@ class Capture:
     states: tuple[State, ...] = ()
     cases: tuple[Case, ...] = ()
     actions: tuple[dict[str, Any], ...] = ()
+    trailing_actions: tuple[dict[str, Any], ...] = ()
 
 
 def find(paths: list[Path]) -> list[Path]:
@@ -162,6 +165,7 @@ def read(folder: Path) -> Capture:
         "family": text(get(content, "kernel", dict, where), "family", f"{where} kernel"),
         "flags_layout": _flags_layout(get(content, "page_flag_layout", dict, where), f"{where} page_flag_layout"),
         "page_flags": _page_flags(get(content, "page_flags", dict, where), f"{where} page_flags"),
+        "trailing_actions": tuple(_actions({"trailing_actions": []} | content, "trailing_actions", where)),
     }
     if common["kind"] == "boot":
         return Capture(**common, actions=tuple(_actions(content, "actions", where)))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -89,7 +89,7 @@ class Device:
 
 @dataclass
 class Tally:
-    """Results of the actions since the last state."""
+    """Results of the actions that lead to a state, or of those after the last one."""
 
     compared: int = 0
     different: int = 0
@@ -120,6 +120,12 @@ class Replay:
     _followed: bool = True
     _unseen_pages: int = 0
     _bound_pages: int = 0
+
+    def do_all(self, actions: Iterable[Action]) -> None:
+        """Do actions in order, their results in a new :class:`Tally`."""
+        self.tally = Tally()
+        for action in actions:
+            self.do(action)
 
     def do(self, action: Action) -> None:
         """Do one action, and compare its result with the recorded one."""

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from workbench.lab.captures.replay import Tally
 from workbench.lab.captures.verify import CaptureReport, StateReport
 from workbench.text import count
 
@@ -52,7 +53,10 @@ def _state_json(state: StateReport) -> dict[str, Any]:
 
 
 def as_text(reports: Iterable[CaptureReport]) -> Iterator[str]:
-    """The reports for people: one line a state, a second one where it differs; cases by group and status."""
+    """The reports for people: one line a state, a second one where it differs; cases by group and status.
+
+    A last line tells of what was done after the last state or case.
+    """
     for report in reports:
         yield from _lines(report)
 
@@ -65,9 +69,18 @@ def _lines(report: CaptureReport) -> Iterator[str]:
         if p.pages or p.pages_left_out:
             line += f" {count(p.pages):>7} pages, {count(p.pages_left_out)} left out,"
             line += f" {count(p.bytes_different)} bytes differ;"
-        line += f" results {r.compared} compared, {r.different} differ, {r.assumed} assumed"
-        yield line
+        yield f"{line} {_results(r)}"
         if state.first:
             yield f"    {state.first}"
     for (group, status), number in sorted(Counter((c.group, c.status) for c in report.cases).items()):
         yield f"  {status:<15}{count(number)} cases of group {group}"
+    if report.trailing.actions:
+        reached = "reached" if report.trailing.reached else "not reached"
+        actions = f"{count(report.trailing.actions)} actions after the last state or case"
+        yield f"  {'trailing':<15}{actions}, {reached}; {_results(report.trailing.results)}"
+        if report.trailing.results.first:
+            yield f"    {report.trailing.results.first}"
+
+
+def _results(tally: Tally) -> str:
+    return f"results {tally.compared} compared, {tally.different} differ, {tally.assumed} assumed"

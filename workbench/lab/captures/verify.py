@@ -41,12 +41,35 @@ class CaseReport:
     got: dict[str, Any] | None
 
 
+@dataclass(frozen=True)
+class TrailingReport:
+    """What was done after the last state or case: how its results compare.
+
+    Attributes
+    ----------
+    actions : int
+    reached : bool
+        The struct pages that they leave are known, every one.
+    results : Tally
+    """
+
+    actions: int
+    reached: bool
+    results: Tally
+
+    @property
+    def passed(self) -> bool:
+        """Nothing was done, or all of it was computed and is as recorded."""
+        return not self.actions or (self.reached and not self.results.different and not self.results.assumed)
+
+
 @dataclass
 class CaptureReport:
     """How one run compares."""
 
     name: str
     kernel: Kernel
+    trailing: TrailingReport
     states: list[StateReport] = field(default_factory=list)
     cases: list[CaseReport] = field(default_factory=list)
 
@@ -54,8 +77,10 @@ class CaptureReport:
     def passed(self) -> bool:
         """Nothing differs, nothing is out of reach, nothing was assumed."""
         statuses = {state.status for state in self.states} | {case.status for case in self.cases}
-        return statuses <= {EQUAL, NOT_REPLAYABLE} and not any(
-            state.results.assumed or state.results.different for state in self.states
+        return (
+            statuses <= {EQUAL, NOT_REPLAYABLE}
+            and not any(state.results.assumed or state.results.different for state in self.states)
+            and self.trailing.passed
         )
 
 
@@ -67,18 +92,20 @@ def verify(capture: Capture) -> CaptureReport:
     WorkbenchError
         The capture contradicts itself, or its kernel is unknown.
     """
-    report = CaptureReport(capture.name, kernel_of(capture))
-    replay = Replay(report.kernel)
+    kernel = kernel_of(capture)
+    replay = Replay(kernel)
+    states = []
     for state in capture.states:
-        replay.tally = Tally()
-        for action in state.actions:
-            replay.do(action)
-        report.states.append(_state(state, replay))
-    report.cases += [
+        replay.do_all(state.actions)
+        states.append(_state(state, replay))
+    cases = [
         CaseReport(c.name, c.group, NOT_YET if c.replayable else NOT_REPLAYABLE, c.result, None) for c in capture.cases
     ]
-    report.cases += [CaseReport(a["op"], "boot", NOT_YET, a.get("result", {}), None) for a in capture.actions]
-    return report
+    cases += [CaseReport(a["op"], "boot", NOT_YET, a.get("result", {}), None) for a in capture.actions]
+    # Before the trailing actions of a run of cases lies all that the cases did: nothing of it is replayed.
+    replay.do_all(capture.trailing_actions if states else ())
+    trailing = TrailingReport(len(capture.trailing_actions), replay.knows(), replay.tally)
+    return CaptureReport(capture.name, kernel, trailing, states, cases)
 
 
 def _state(state: State, replay: Replay) -> StateReport:
