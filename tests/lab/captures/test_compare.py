@@ -123,6 +123,7 @@ def test_one_bit_anywhere_is_found(tmp_path_factory, data):
         (DATA, 0, 1 << 54, "node 1", "node 0"),
         (DATA + 1, 3, 5, "compound_pincount 5", "compound_pincount 0"),
         (DATA + 1, 2, 1 << 8, "compound_order 8", "compound_order 9"),
+        (DATA + 1, 0, 1 << 23, "flags reserved|hwpoison", "flags reserved,"),
         (DATA + 300, 1, 64, f"compound_head {VMEMMAP + 64 * (DATA ^ 1) + 1:016x}", "compound_head"),
     ],
 )
@@ -133,6 +134,17 @@ def test_the_difference_is_decoded_on_both_sides(pfn, word, flip, recorded, engi
     sides = first.split("recorded ")[1].split(", engine ")
     assert recorded in sides[0]
     assert engine in sides[1]
+
+
+def test_the_order_in_the_flags_of_a_first_tail_is_no_page_flag(tmp_path):
+    """6.12: the low byte is 9, the order; as flags it would be locked and uptodate."""
+    copy = Copy("k6.12-static-2M-mem")
+    copy.set(DATA + 1, 0, copy.get(DATA + 1, 0) ^ 1)
+    first = changed_state(copy.verify(tmp_path)).first
+    sides = first.split("recorded ")[1].split(", engine ")
+    for side, order in zip(sides, (8, 9), strict=True):
+        assert f"order {order}" in side
+        assert "flags reserved," in side
 
 
 def test_the_first_of_several_differences_is_the_one_named(tmp_path):

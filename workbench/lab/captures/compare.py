@@ -87,8 +87,8 @@ def compare(image: Image, inside: np.ndarray, array: PageArray, pointers: Pointe
     Returns
     -------
     Comparison
-        A page recorded as having no struct page is compared too: the array must have none.  A page
-        that only one side has differs in all its bytes.
+        A page recorded as having no struct page is compared too: the array must have none.  A struct
+        page that only one side has differs in all its 64 bytes, and they count as compared.
     """
     pfns, exists, words = image.pfns[inside], image.exists[inside], image.words[inside]
     out = Comparison(len(pfns), len(inside) - len(pfns))
@@ -130,8 +130,8 @@ def _decoded(abi: Abi, pfn: int, words: list[int], at: int) -> str:
     """A word with the members of struct page that lie in it; the flags word with its bit fields and flags."""
     role = abi.role(words, pfn)
     if at == 0:
-        fields = abi.decode_flags(words[0]) | {"flags": "|".join(abi.flag_names(words[0])) or "none"}
-        members = [f"{name} {value}" for name, value in fields.items()]
+        parts = abi.decode_flags(words[0], role).items()
+        members = [f"{n} {'|'.join(value) or 'none' if isinstance(value, tuple) else value}" for n, value in parts]
     else:
         inside = [f for f in abi.fields(role, words[0]) if f.word == at]
         members = [f"{f.name} {word(f.get(words)) if f.pointer else f.get(words)}" for f in inside]
