@@ -134,8 +134,34 @@ def test_verify_of_a_malformed_run_is_status_2(run, tmp_path):
     (folder / "pages.npz").write_bytes(b"PK nonsense")
     status, out, err = run("captures", "verify", folder)
     assert (status, out) == (2, "")
-    assert err.startswith("workbench: k-small/pages.npz is no sound zip archive")
+    assert err.startswith(f"workbench: {folder}: k-small/pages.npz is no sound zip archive")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("passes", [True, False])
+def test_a_run_that_is_refused_leaves_the_others_their_reports(passes, run, tmp_path):
+    """The middle one contradicts itself in its actions, so it is refused as late as can be."""
+    small_run("a").write(tmp_path)
+    twice = small_run("b")
+    twice.capture["states"][0]["actions"] *= 2
+    refused = twice.write(tmp_path)
+    small_run("c", passes=passes).write(tmp_path)
+    status, out, err = run("captures", "verify", tmp_path)
+    assert status == 2
+    assert [line.split(":")[0] for line in out.splitlines() if ": kernel" in line] == ["a", "c"]
+    assert err.startswith(f"workbench: {refused}: boot comes a second time")
+    status, out, err = run("captures", "verify", "--json", tmp_path)
+    assert status == 2
+    assert [capture["name"] for capture in json.loads(out)["captures"]] == ["a", "c"]
+    assert f"workbench: {refused}: boot comes a second time" in err
+
+
+def test_json_of_nothing_but_refused_runs_is_empty(run, tmp_path):
+    folder = small_run().write(tmp_path)
+    (folder / "pages.npz").unlink()
+    status, out, err = run("captures", "verify", "--json", folder)
+    assert (status, json.loads(out)) == (2, {"captures": []})
+    assert "pages.npz is missing" in err
 
 
 def test_verify_takes_runs_and_folders_of_runs(run, tmp_path):

@@ -49,18 +49,25 @@ def verify(
     """Replay recorded runs on the engine and compare every struct page byte for byte.
 
     Exit status 0 only if nothing differs, nothing is out of the engine's reach yet and nothing was
-    assumed; 1 otherwise; 2 where a capture is refused.
+    assumed, what was done after the last state included; 1 otherwise; 2 where a run is refused, which
+    leaves the others their reports.
     """
     from tqdm import tqdm
 
     from workbench.lab import captures
 
-    reports = []
+    reports, refusals = [], []
     for folder in tqdm(captures.find(paths), desc="replaying", unit="run", delay=2, leave=False):
-        reports.append(captures.verify(captures.read(folder)))
-    _print(captures.as_json(reports) if as_json else list(captures.as_text(reports)))
-    typer.echo(f"Not compared: {'; '.join(captures.NOT_COMPARED)}.", err=as_json)
-    raise typer.Exit(0 if all(report.passed for report in reports) else 1)
+        try:
+            reports.append(captures.verify(captures.read(folder)))
+        except WorkbenchError as refusal:
+            refusals.append(f"workbench: {folder}: {refusal}")
+    if reports or as_json:
+        _print(captures.as_json(reports) if as_json else list(captures.as_text(reports)))
+        typer.echo(f"Not compared: {'; '.join(captures.NOT_COMPARED)}.", err=as_json)
+    for message in refusals:
+        typer.echo(message, err=True)
+    raise typer.Exit(2 if refusals else 0 if all(report.passed for report in reports) else 1)
 
 
 @app.command()
