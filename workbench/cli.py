@@ -64,6 +64,7 @@ def verify(
             refusals.append(f"workbench: {folder}: {refusal}")
     if reports or as_json:
         _print(captures.as_json(reports) if as_json else list(captures.as_text(reports)))
+        typer.echo(captures.summary(reports), err=as_json)
         typer.echo(f"Not compared: {'; '.join(captures.NOT_COMPARED)}.", err=as_json)
     for message in refusals:
         typer.echo(message, err=True)

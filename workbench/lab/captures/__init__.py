@@ -7,7 +7,7 @@ the recorded struct pages; ``verify`` does it all and reports.
 """
 
 from workbench.lab.captures.reading import Capture, find, read
-from workbench.lab.captures.report import NOT_COMPARED, as_json, as_text
+from workbench.lab.captures.report import NOT_COMPARED, as_json, as_text, summary
 from workbench.lab.captures.verify import CaptureReport, verify
 
-__all__ = ["NOT_COMPARED", "Capture", "CaptureReport", "as_json", "as_text", "find", "read", "verify"]
+__all__ = ["NOT_COMPARED", "Capture", "CaptureReport", "as_json", "as_text", "find", "read", "summary", "verify"]

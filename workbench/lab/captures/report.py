@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from workbench.lab.captures.replay import Tally
-from workbench.lab.captures.verify import CaptureReport, StateReport
+from workbench.lab.captures.verify import DIFFERENT, EQUAL, NOT_REPLAYABLE, NOT_YET, CaptureReport, StateReport
 from workbench.text import count
 
 NOT_COMPARED = (
@@ -55,10 +55,18 @@ def _state_json(state: StateReport) -> dict[str, Any]:
 def as_text(reports: Iterable[CaptureReport]) -> Iterator[str]:
     """The reports for people: one line a state, a second one where it differs; cases by group and status.
 
-    A last line tells of what was done after the last state or case.
+    A run's last line tells of what was done after its last state or case.
     """
     for report in reports:
         yield from _lines(report)
+
+
+def summary(reports: Sequence[CaptureReport]) -> str:
+    """All reports in one line."""
+    statuses = Counter(one.status for report in reports for one in [*report.states, *report.cases])
+    parts = [f"{count(statuses[status])} {status}" for status in (EQUAL, DIFFERENT, NOT_YET, NOT_REPLAYABLE)]
+    assumed = sum(state.results.assumed for report in reports for state in report.states)
+    return f"{count(len(reports))} runs, states and cases: {', '.join(parts)}; {count(assumed)} results assumed."
 
 
 def _lines(report: CaptureReport) -> Iterator[str]:
