@@ -705,6 +705,23 @@ def test_a_device_touched_before_its_ranges_are_observed_stays_unknown_itself(tm
     assert statuses(replay(run, tmp_path)) == {"touched": "not-yet"}
 
 
+def test_a_device_touched_and_unbound_before_its_ranges_are_told_leaves_all_unknown(tmp_path):
+    """Nobody knows which memory it was; a device elsewhere is known once it is bound anew."""
+    run = one_device()
+    run.create_device("dax0.2", [(0x110000, 0x4000)], 2 * MIB)
+    run.unbind("dax0.2")
+    run.resize("dax0.2", [(0x120000, 0x4000)], told=False)
+    run.bind("dax0.2")
+    run.map("dax0.2")
+    run.touch("dax0.2")
+    run.unbind("dax0.2")
+    run.state("unbound", SPANS)
+    run.unbind("dax0.1")
+    run.bind("dax0.1")
+    run.state("bound anew", SPANS)
+    assert statuses(replay(run, tmp_path)) == {"unbound": "not-yet", "bound anew": "equal"}
+
+
 # the log, when not every initialisation was seen
 
 
