@@ -19,17 +19,23 @@ class Canvas:
     ----------
     width, height : int
         Of the drawing area, in its own pixels.
+    title, subtitle : str
+        Above the drawing, on the left.
     width_px : int
         Of the figure, in CSS pixels; the drawing is scaled to it.
     top_px, bottom_px : int
         CSS pixels above (title, legend) and below the drawing area.
     """
 
-    def __init__(self, width: int, height: int, width_px: int, top_px: int = 100, bottom_px: int = 8) -> None:
+    def __init__(
+        self, width: int, height: int, title: str, subtitle: str, width_px: int, top_px: int, bottom_px: int = 8
+    ) -> None:
         self.scale = width_px / width
         self.figure = go.Figure()
         self.figure.update_layout(
             template="devmap",
+            title_text=title,
+            title_subtitle_text=subtitle,
             width=width_px,
             height=round(height * self.scale) + top_px + bottom_px,
             margin={"l": 0, "r": 0, "t": top_px, "b": bottom_px},

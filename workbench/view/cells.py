@@ -16,7 +16,7 @@ from workbench.abi import WORDS, Abi, Role
 from workbench.text import pfn as pfn_text
 from workbench.text import word as word_text
 from workbench.view import palette, words
-from workbench.view.panels import FAINT, INK, tint
+from workbench.view.panels import FAINT, INK, Panel, Panels, tint
 
 ROW_PX = 24
 TOP = -0.8
@@ -43,6 +43,27 @@ def label(role: Role) -> str:
     ('first tail', 'tail')
     """
     return palette.ROLES[role].label.replace("further ", "")
+
+
+def draw_cells(
+    panels: Panels, panel: Panel, abi: Abi, rows: Rows, outlined: np.ndarray | None = None, folded: float = 0.0
+) -> None:
+    """Fill ``panel`` with the grid: role bars, words and axes.
+
+    Parameters
+    ----------
+    panels : Panels
+        The figure that ``panel`` is part of.
+    panel : Panel
+    abi, rows, outlined
+        As :func:`word_bar`.
+    folded : float
+        Room left on the right for :func:`folded_bar`, in columns.
+    """
+    roles = [abi.role(row, pfn) for row, pfn in rows]
+    for bar in (*role_bars(roles), word_bar(abi, rows, outlined)):
+        panels.figure.add_trace(bar.update(panel.axes))
+    panels.axes(panel, *axes(roles, folded))
 
 
 def role_bars(roles: Sequence[Role]) -> list[go.Bar]:

@@ -299,14 +299,12 @@ def _pages(
 ) -> None:
     """The first struct pages word by word, the others folded."""
     abi = kernel_of(ds.attrs["kernel"]).abi
-    rows, roles = _rows(ds), _page_roles(abi, ds)
-    bars = [*cells.role_bars(roles), cells.word_bar(abi, rows, outlined)]
+    rows = _rows(ds)
+    cells.draw_cells(map_, panel, abi, rows, outlined, _FOLD)
     rest = ds.attrs["run_pages"] - len(rows)
     if rest:
-        bars.append(_folded(ds, len(rows), rest, roles[-1]))
-    for bar in bars:
-        map_.figure.add_trace(bar.update(panel.axes))
-    map_.axes(panel, *cells.axes(roles, _FOLD))
+        folded = _folded(ds, len(rows), rest, _page_roles(abi, ds)[-1])
+        map_.figure.add_trace(folded.update(panel.axes))
     if selected is not None:
         frame = {"x0": selected - 0.5, "x1": selected + 0.5, "y0": cells.TOP, "y1": WORDS}
         map_.figure.add_shape(type="rect", line={"color": palette.BLUE, "width": 2}, **frame, **panel.ref)

@@ -40,7 +40,16 @@ def overview_figure(pages: Sequence[xr.Dataset], cost: xr.Dataset, width_px: int
     plotly.graph_objects.Figure
         With caption, alt text and origin.
     """
-    canvas = Canvas(_WIDTH, _HEIGHT, width_px, top_px=132)
+    nr_pages = pages[0].sizes["page"]
+    canvas = Canvas(
+        _WIDTH,
+        _HEIGHT,
+        f"One page-table entry, {nr_pages} struct pages",
+        "A device mapped by entries of 2 MiB has a struct page for each 4 KiB all the same.<br>"
+        "The series makes them one compound page; only the follow-up makes them take less memory.",
+        width_px,
+        top_px=132,
+    )
     boxes: dict[str, list[tuple[float, float, float, float]]] = {role: [] for role in _SHOWN}
     for column, page in enumerate(pages):
         left = _LEFT + column * (_COLUMN + _GAP)
@@ -61,19 +70,10 @@ def overview_figure(pages: Sequence[xr.Dataset], cost: xr.Dataset, width_px: int
     _left_labels(canvas)
     _facts(canvas, pages, cost)
     size = text.size(int(cost.size[0]))
-    nr_pages = pages[0].sizes["page"]
-    fig = canvas.figure
-    fig.update_layout(
-        title_text=f"One page-table entry, {nr_pages} struct pages",
-        title_subtitle_text=(
-            "A device mapped by entries of 2 MiB has a struct page for each 4 KiB all the same.<br>"
-            "The series makes them one compound page; only the follow-up makes them take less memory."
-        ),
-    )
-    fig.layout.meta = {"origin": "derived"}
+    canvas.figure.layout.meta = {"origin": "derived"}
     memory = [text.size(int(nbytes)) for nbytes in cost.distinct_physical_bytes.values]
     return describe(
-        fig,
+        canvas.figure,
         caption=(
             "Every small cell is a struct page of 64 bytes, coloured by the role that its bytes give it; a row of 64 "
             f"cells is 4 KiB of memory. ▲ Derived: the engine initialised these struct pages as kernels 5.16, 5.17 and "

@@ -90,9 +90,7 @@ def after_store(trace: xr.Dataset, store: int, pages: int = PAGES) -> go.Figure:
         f"{mark('derived')} {where}: {change} · kernel {which.name}, {count(int(trace.stores))} stores in all",
         bottom_px=52,
     )
-    for bar in (*cells.role_bars(roles), cells.word_bar(which.abi, rows, stored)):
-        fig.figure.add_trace(bar.update(fig.panels[0].axes))
-    fig.axes(fig.panels[0], *cells.axes(roles))
+    cells.draw_cells(fig, fig.panels[0], which.abi, rows, stored)
     fig.heading(
         fig.panels[0], f"the first {pages} of {count(trace.sizes['page'])} struct pages at this moment", _said(roles)
     )

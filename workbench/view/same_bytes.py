@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
@@ -36,6 +39,47 @@ def differences(same: xr.Dataset) -> int:
     return int(same.bytes_different.sum()) + int(same.pageblocks_different.sum()) + counts
 
 
+def equality_matrix(
+    columns: Sequence[str], rows: Sequence[str], different: np.ndarray, cells: Sequence[Sequence[str]]
+) -> go.Figure:
+    """One cell a comparison, filled black where a byte differs; titles and sizes are the caller's.
+
+    Parameters
+    ----------
+    columns, rows : sequence of str
+        Names, from left to right above the matrix and from top to bottom beside it.
+    different : int[len(rows), len(columns)]
+        Bytes that differ.
+    cells : sequence of sequence of str
+        The text of each cell, row by row.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        With origin: both sides of a comparison are the engine's.
+    """
+    fig = go.Figure(
+        go.Heatmap(
+            x=columns,
+            y=rows,
+            z=(different > 0).astype(int),
+            zmin=0,
+            zmax=1,
+            colorscale=[[0, _EQUAL], [1, _DIFFERENT]],
+            showscale=False,
+            xgap=3,
+            ygap=3,
+            text=cells,
+            texttemplate="%{text}",
+            hoverinfo="skip",
+        )
+    )
+    look = {"type": "category", "showline": False, "showgrid": False, "ticks": ""}
+    fig.update_yaxes(autorange="reversed", **look)
+    fig.update_xaxes(side="top", **look)
+    return fig.update_layout(template="devmap", meta={"origin": "derived"})
+
+
 def equality_figure(same: xr.Dataset, width_px: int = 900) -> go.Figure:
     """One cell for each shape and layout, filled black where a byte differs.
 
@@ -58,26 +102,9 @@ def equality_figure(same: xr.Dataset, width_px: int = 900) -> go.Figure:
         [f"{text.count(int(bad))} of {text.size(int(all_))}" for bad, all_ in zip(*rows, strict=True)]
         for rows in zip(different, compared, strict=True)
     ]
-    fig = go.Figure(
-        go.Heatmap(
-            x=layouts,
-            y=shapes,
-            z=(different > 0).astype(int),
-            zmin=0,
-            zmax=1,
-            colorscale=[[0, _EQUAL], [1, _DIFFERENT]],
-            showscale=False,
-            xgap=3,
-            ygap=3,
-            text=cells,
-            texttemplate="%{text}",
-            textfont_size=11,
-            hoverinfo="skip",
-        )
-    )
+    fig = equality_matrix(layouts, shapes, different, cells).update_traces(textfont_size=11)
     total = text.size(int(compared.sum()))
     fig.update_layout(
-        template="devmap",
         title_text=f"{text.count(int(different.sum()))} bytes differ between {before} and {after}",
         title_subtitle_text=(
             f"{compared.size} runs of each tree: ranges of pages by layouts of struct page, {total} compared "
@@ -87,10 +114,7 @@ def equality_figure(same: xr.Dataset, width_px: int = 900) -> go.Figure:
         height=112 + 27 * len(shapes),
         margin={"l": 16, "r": 16, "t": 102, "b": 10},
     )
-    fig.update_yaxes(autorange="reversed", type="category", showline=False, showgrid=False, ticks="")
     fig.update_yaxes(ticklabelstandoff=6)
-    fig.update_xaxes(type="category", side="top", showline=False, showgrid=False, ticks="")
-    fig.layout.meta = {"origin": "derived"}
     return describe(
         fig,
         caption=(

@@ -72,7 +72,14 @@ def series_figure(width_px: int = 960) -> go.Figure:
     plotly.graph_objects.Figure
         With caption, alt text and origin.
     """
-    canvas = Canvas(_WIDTH, _TOP + _ROW * len(PATCHES) + 4, width_px, top_px=112)
+    canvas = Canvas(
+        _WIDTH,
+        _TOP + _ROW * len(PATCHES) + 4,
+        "Eleven patches, four of them change struct pages",
+        "The others move code, or change what lies outside the page array",
+        width_px,
+        top_px=112,
+    )
     for at, lane in enumerate(LANES):
         canvas.text(_lane_x(at), 20, lane, "center", size=12)
         canvas.line([(_lane_x(at), 36), (_lane_x(at), _y(len(PATCHES)))], color="#DDDDDD", width=1)
@@ -97,15 +104,10 @@ def series_figure(width_px: int = 960) -> go.Figure:
             name=words,
         )
     changing = [patch.number for patch in PATCHES if not patch.same_bytes]
-    fig = canvas.figure
-    fig.update_layout(
-        title_text="Eleven patches, four of them change struct pages",
-        title_subtitle_text="The others move code, or change what lies outside the page array",
-    )
-    fig.layout.meta = {"origin": "published, derived"}
+    canvas.figure.layout.meta = {"origin": "published, derived"}
     needs = "; ".join(f"patch {p.number} builds on {_listed(list(p.needs))}" for p in PATCHES if p.needs)
     return describe(
-        fig,
+        canvas.figure,
         caption=(
             "The series in its order. A square stands where a patch touches a file, filled if the patch may change "
             "struct pages; a curve leads from a patch to one that needs its behaviour. ◆ Published: titles and "

@@ -7,11 +7,9 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from workbench.text import count
-from workbench.view import palette
 from workbench.view.export import describe
+from workbench.view.same_bytes import equality_matrix
 from workbench.view.summary import mark
-
-_EQUAL = "#EFEFEF"
 
 
 def split_figure(same: xr.Dataset, width_px: int = 900) -> go.Figure:
@@ -32,25 +30,9 @@ def split_figure(same: xr.Dataset, width_px: int = 900) -> go.Figure:
     different = same.bytes_different.transpose("layout", "order").values
     orders, layouts = same.order.values.tolist(), same.layout.values.tolist()
     total, bad = int(same.bytes_compared.sum()), int(different.sum())
-    fig = go.Figure(
-        go.Heatmap(
-            x=[str(order) for order in orders],
-            y=layouts,
-            z=(different > 0).astype(int),
-            zmin=0,
-            zmax=1,
-            colorscale=[[0, _EQUAL], [1, palette.BLACK]],
-            showscale=False,
-            xgap=3,
-            ygap=3,
-            text=[[count(int(cell)) for cell in row] for row in different],
-            texttemplate="%{text}",
-            textfont_size=12,
-            hoverinfo="skip",
-        )
-    )
+    cells = [[count(int(cell)) for cell in row] for row in different]
+    fig = equality_matrix([str(order) for order in orders], layouts, different, cells).update_traces(textfont_size=12)
     fig.update_layout(
-        template="devmap",
         title_text=f"{count(bad)} of {count(total)} bytes differ, in one piece or split",
         title_subtitle_text=(
             f"{mark('derived')} bytes that differ after prep_compound_page(), by order and layout of struct page"
@@ -59,12 +41,10 @@ def split_figure(same: xr.Dataset, width_px: int = 900) -> go.Figure:
         height=150 + 25 * len(layouts),
         margin={"l": 72, "r": 16, "t": 112, "b": 16},
     )
-    look = {"type": "category", "showline": False, "showgrid": False, "ticks": "", "ticklabelstandoff": 4}
-    fig.update_yaxes(autorange="reversed", **look)
+    fig.update_yaxes(ticklabelstandoff=4)
     fig.update_xaxes(
-        side="top", title={"text": "order: 1 is two pages, 9 is 2 MiB, 18 is 1 GiB", "font": {"size": 12}}, **look
+        ticklabelstandoff=4, title={"text": "order: 1 is two pages, 9 is 2 MiB, 18 is 1 GiB", "font": {"size": 12}}
     )
-    fig.layout.meta = {"origin": "derived"}
     return describe(
         fig,
         caption=(
