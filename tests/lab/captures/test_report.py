@@ -249,3 +249,9 @@ def test_a_run_may_leave_its_trailing_actions_out(tmp_path):
     run = trailing_run()
     del run.capture["trailing_actions"]
     assert passed(run, tmp_path)
+
+
+def test_the_summary_counts_what_was_assumed_after_the_last_state(tmp_path):
+    run = trailing_run(("unbind", {"ok": True}, {"device": "dax0.0"}))
+    report = captures.verify(captures.read(run.write(tmp_path)))
+    assert captures.summary([report]).endswith("; 1 results assumed.")

@@ -63,9 +63,11 @@ def as_text(reports: Iterable[CaptureReport]) -> Iterator[str]:
 
 def summary(reports: Sequence[CaptureReport]) -> str:
     """All reports in one line."""
-    statuses = Counter(one.status for report in reports for one in [*report.states, *report.cases])
+    statuses = Counter(state.status for report in reports for state in report.states)
+    statuses += Counter(case.status for report in reports for case in report.cases)
     parts = [f"{count(statuses[status])} {status}" for status in (EQUAL, DIFFERENT, NOT_YET, NOT_REPLAYABLE)]
-    assumed = sum(state.results.assumed for report in reports for state in report.states)
+    tallies = [one.results for report in reports for one in (*report.states, report.trailing)]
+    assumed = sum(tally.assumed for tally in tallies)
     return f"{count(len(reports))} runs, states and cases: {', '.join(parts)}; {count(assumed)} results assumed."
 
 
