@@ -66,8 +66,8 @@ def summary(reports: Sequence[CaptureReport]) -> str:
     statuses = Counter(state.status for report in reports for state in report.states)
     statuses += Counter(case.status for report in reports for case in report.cases)
     parts = [f"{count(statuses[status])} {status}" for status in (EQUAL, DIFFERENT, NOT_YET, NOT_REPLAYABLE)]
-    tallies = [one.results for report in reports for one in (*report.states, report.trailing)]
-    assumed = sum(tally.assumed for tally in tallies)
+    assumed = sum(state.results.assumed for report in reports for state in report.states)
+    assumed += sum(report.trailing.results.assumed for report in reports)
     return f"{count(len(reports))} runs, states and cases: {', '.join(parts)}; {count(assumed)} results assumed."
 
 
