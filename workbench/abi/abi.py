@@ -244,10 +244,16 @@ class Abi:
         'reserved head, node 0, zone DEVICE'
         """
         parts = self.decode_flags(flags, role)
-        said = [" ".join(parts["flags"]) or "no flags"]
-        said += [f"{name} {parts[name]}" for name in ("order", "node") if name in parts]
-        zones = dict(enumerate(self.config.zones))
-        return ", ".join([*said, f"zone {zones.get(parts['zone'], parts['zone'])}"] if "zone" in parts else said)
+        names, zone = parts["flags"], parts.get("zone")
+        assert isinstance(names, tuple)
+        said = [
+            " ".join(names) or "no flags",
+            *(f"{name} {parts[name]}" for name in ("order", "node") if name in parts),
+        ]
+        if isinstance(zone, int):
+            zones = self.config.zones
+            said.append(f"zone {zones[zone] if zone < len(zones) else zone}")
+        return ", ".join(said)
 
     def explain(self, words: Sequence[int], pfn: int) -> str:
         """A struct page as lines of text: role, then offset, member and value; for people."""
