@@ -76,7 +76,7 @@ def test_one_legend_with_the_roles_that_are_there(compound, base):
     assert legend(compound) == ["head", "first tail", "second tail", "further tail"]
     assert legend(base) == ["base page"]
     altmap = memory_map(device_layout("5.17", "1G", 9, altmap=True))
-    assert legend(altmap)[-2:] == ["altmap (metadata)", "reserved or unpopulated"]
+    assert legend(altmap)[-2:] == ["altmap (metadata and padding)", "reserved or unpopulated"]
 
 
 def test_the_device_is_to_scale():
@@ -87,7 +87,7 @@ def test_the_device_is_to_scale():
     assert altmap.width[0] == 4606 and data.width[0] == pages - 4608
     assert altmap.marker.pattern.shape == "/" and data.marker.color == SKY
     # two pages of 262,144 would be a hundredth of a pixel: it gets two pixels
-    assert reserve.width[0] / pages * 812 == pytest.approx(2)
+    assert reserve.width[0] / pages * 732 == pytest.approx(2)
 
 
 def test_a_section_shows_every_head_two_pixels_wide(compound):
@@ -95,7 +95,22 @@ def test_a_section_shows_every_head_two_pixels_wide(compound):
     assert len(heads.x) == 64
     left = np.array(heads.x) - np.array(heads.width) / 2
     assert left == pytest.approx(512 * np.arange(64))
-    assert np.array(heads.width) / 32_768 * 812 == pytest.approx(np.full(64, 2.0))
+    assert np.array(heads.width) / 32_768 * 732 == pytest.approx(np.full(64, 2.0))
+
+
+def test_a_section_with_heads_does_not_claim_to_be_to_scale(compound, base):
+    assert "not to scale: heads and first tails are drawn at least 2 px wide" in texts(compound)
+    assert not any("heads and first tails" in text for text in texts(base))
+
+
+@pytest.mark.parametrize("altmap", [False, True])
+@pytest.mark.parametrize("order", [9, 18])
+def test_a_notebook_figure_fits_jupyterlabs_output_area(order, altmap):
+    fig = explore("6.12", order, altmap, page=1, word=0)
+    assert fig.layout.width == 820
+    raw, members = in_panel(fig, 4)
+    room = 0.81 * (820 - 64 - 24)
+    assert all(0.55 * size * len(line) <= room for size, line in zip(members.textfont.size, members.text, strict=True))
 
 
 def test_a_section_of_base_pages_is_one_bar(base):

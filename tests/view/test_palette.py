@@ -96,6 +96,11 @@ def test_unknown_names_are_refused_with_the_known_ones(ask) -> None:
         ask("guessed")
 
 
+def test_importing_the_palette_keeps_figures_at_home_in_jupyterlab() -> None:
+    config = pio.renderers["plotly_mimetype"].to_mimebundle(go.Figure().to_dict())["application/vnd.plotly.v1+json"]
+    assert config["config"]["showSendToCloud"] is False and not config["config"]["plotlyServerURL"]
+
+
 def test_install_sets_template_and_keeps_figures_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
     before = pio.templates.default, {name: pio.renderers[name].config for name in ("plotly_mimetype", "notebook")}
     try:

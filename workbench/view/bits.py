@@ -111,7 +111,7 @@ def _levels(centres: Sequence[float], texts: Sequence[str], px_per_unit: float) 
     ends: list[float] = []
     levels = []
     for x, text in zip(centres, texts, strict=True):
-        half = len(text) * CHAR_PX / 2 / px_per_unit
+        half = (len(text) + 1) * CHAR_PX / 2 / px_per_unit
         level = next((k for k, end in enumerate(ends) if end < x - half), len(ends))
         ends[level : level + 1] = [x + half]
         levels.append(level)

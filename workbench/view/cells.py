@@ -27,8 +27,8 @@ OFFSETS = [f"+{8 * word}" for word in range(WORDS)]
 
 _WIDTH = 0.96
 _PLAIN = {"color": "#BBBBBB", "width": 0.5}
-_TEXT_PX, _CHARS = 10, 13
-"""Size of a cell's text, and how many characters of it fit a cell; longer texts are set smaller."""
+_TEXT_PX, _TEXT_CHAR_PX = 10, 6.4
+"""Size of a cell's text, and the width of a character of it, about; texts too long for a cell are set smaller."""
 
 Rows = Sequence[tuple[Sequence[int], int]]
 """Struct pages as eight ints each, with their pfn."""
@@ -61,7 +61,8 @@ def draw_cells(
         Room left on the right for :func:`folded_bar`, in columns.
     """
     roles = [abi.role(row, pfn) for row, pfn in rows]
-    for bar in (*role_bars(roles), word_bar(abi, rows, outlined)):
+    column_px = panels.plot_width_px / (len(rows) + folded)
+    for bar in (*role_bars(roles), word_bar(abi, rows, column_px, outlined)):
         panels.figure.add_trace(bar.update(panel.axes))
     panels.axes(panel, *axes(roles, folded))
 
@@ -83,7 +84,7 @@ def role_bars(roles: Sequence[Role]) -> list[go.Bar]:
     ]
 
 
-def word_bar(abi: Abi, rows: Rows, outlined: np.ndarray | None = None) -> go.Bar:
+def word_bar(abi: Abi, rows: Rows, column_px: float, outlined: np.ndarray | None = None) -> go.Bar:
     """The cells of all words, one trace called ``words``.
 
     Parameters
@@ -91,10 +92,12 @@ def word_bar(abi: Abi, rows: Rows, outlined: np.ndarray | None = None) -> go.Bar
     abi : Abi
     rows : Rows
         The struct pages, from left to right.
+    column_px : float
+        Width of a struct page, in CSS pixels.
     outlined : bool[len(rows), 8], optional
         Which words get the outline.
     """
-    pages = len(rows)
+    pages, fit = len(rows), int(_WIDTH * column_px / _TEXT_CHAR_PX)
     roles = [abi.role(row, pfn) for row, pfn in rows]
     x, y = np.repeat(np.arange(pages), WORDS), np.tile(np.arange(WORDS), pages)
     marked = np.zeros(len(x), bool) if outlined is None else outlined.ravel()
@@ -119,7 +122,7 @@ def word_bar(abi: Abi, rows: Rows, outlined: np.ndarray | None = None) -> go.Bar
         constraintext="none",
         textfont={
             **MONO,
-            "size": [min(_TEXT_PX, _TEXT_PX * _CHARS / len(cells[k])) for k in order],
+            "size": [min(_TEXT_PX, _TEXT_PX * fit / len(cells[k])) for k in order],
             "color": [FAINT if cells[k] == "0" else INK for k in order],
         },
         hovertext=[f"{heads[k]}<br>{lines[k]}" for k in order],

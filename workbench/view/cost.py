@@ -61,7 +61,7 @@ def headline(cost: xr.Dataset) -> str:
     return f"it stays at {text.size(before)}: nothing is left to share"
 
 
-def cost_figure(cost: xr.Dataset, width_px: int = 900) -> go.Figure:
+def cost_figure(cost: xr.Dataset, width_px: int = palette.NOTEBOOK_PX) -> go.Figure:
     """Memory taken by the struct pages of one device, as three bars.
 
     Parameters
@@ -233,7 +233,7 @@ class Calculator(widgets.VBox):
         return bundle | {"text/html": self._shown._repr_html_(), "text/plain": repr(self._shown)}
 
 
-def release_figure(derived: xr.Dataset, captured: xr.Dataset, width_px: int = 980) -> go.Figure:
+def release_figure(derived: xr.Dataset, captured: xr.Dataset, width_px: int = palette.NOTEBOOK_PX) -> go.Figure:
     """Struct-page memory per GiB of device by release, one panel an align.
 
     Parameters

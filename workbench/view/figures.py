@@ -43,7 +43,7 @@ import plotly.graph_objects as go
 
 from workbench.errors import WorkbenchError
 from workbench.lab.checkout import Checkout
-from workbench.view import paper
+from workbench.view import palette, paper
 from workbench.view.export import Exporter, describe, figure_json
 from workbench.view.provenance import Inputs, file_records, inputs_hash, sidecar
 
@@ -177,6 +177,16 @@ def draw(figure: PaperFigure, checkout: Checkout) -> tuple[go.Figure, Inputs]:
         template="devmap", width=figure.width_px, height=figure.height_px, title={"text": figure.title}, autosize=False
     )
     return describe(fig, caption=figure.caption, alt=figure.alt), inputs
+
+
+def in_notebook(id: str) -> go.Figure:
+    """The paper figure ``id`` of this checkout, no wider than a notebook's output.
+
+    Only for a figure whose layout follows its width.
+    """
+    figure = load()[id]
+    fig, _ = draw(figure, Checkout.find())
+    return fig.update_layout(width=min(figure.width_px, palette.NOTEBOOK_PX))
 
 
 def render(figure: PaperFigure, checkout: Checkout, exporter: Exporter) -> tuple[dict[str, bytes], dict[str, Any]]:

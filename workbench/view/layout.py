@@ -46,7 +46,7 @@ _UNIQUE = VMEMMAP_RESERVE_NR * STRUCT_PAGES_PER_PAGE
 """Struct pages of a deduplicated compound that have memory of their own."""
 
 
-def memory_map(ds: xr.Dataset, page: int = 1, word: int = 1) -> go.Figure:
+def memory_map(ds: xr.Dataset, page: int = 1, word: int = 1, width_px: int = palette.NOTEBOOK_PX) -> go.Figure:
     """A device on five scales, down to the bits of one word.
 
     Parameters
@@ -57,6 +57,8 @@ def memory_map(ds: xr.Dataset, page: int = 1, word: int = 1) -> go.Figure:
         Which of the shown struct pages is taken apart, 0 to 7.
     word : int
         Which of its words is shown as bits, 0 to 7.
+    width_px : int
+        CSS pixels.
 
     Returns
     -------
@@ -77,7 +79,9 @@ def memory_map(ds: xr.Dataset, page: int = 1, word: int = 1) -> go.Figure:
         [(HEAD_GAP, 28), (48, 28), (48, 9 * cells.ROW_PX), (64, WORDS * 19), (68, 24)],
         f"A {nbytes} device down to a bit: {_shape(ds)}, kernel {ds.attrs['kernel']}",
         origin_line(ds),
+        width_px,
         bottom_px=78,
+        legend_rows=2 if ds.part_pages.sel(part="altmap") else 1,
     )
     device, section, compound, inspector, bits = map_.panels
     abi = kernel_of(ds.attrs["kernel"]).abi
@@ -90,7 +94,7 @@ def memory_map(ds: xr.Dataset, page: int = 1, word: int = 1) -> go.Figure:
     map_.heading(
         compound,
         f"3  {what}, from pfn {pfn_text(ds.attrs['compound_pfn'])}",
-        f"the first {ds.sizes['page']} wide, not to scale; a cell is a word of 8 bytes",
+        f"the first {ds.sizes['page']} wide, not to scale; a cell is 8 bytes",
     )
     _inspector(map_, inspector, abi, ds, page, word)
     draw_bits(map_, bits, abi, *_rows(ds)[page], word)
@@ -106,7 +110,11 @@ def memory_map(ds: xr.Dataset, page: int = 1, word: int = 1) -> go.Figure:
             f"A device of {nbytes}, {_shape(ds)}, on kernel {ds.attrs['kernel']}, derived by the engine. From the top: "
             f"the device, one section, {'one compound page' if tails else 'a run of base pages'} with the first struct "
             "pages wide, one struct page as eight words, one word as bits."
-            + (f" Heads and first tails are drawn at least {FEWEST_PX} px wide." if tails else "")
+            + (
+                f" Not to scale in the section: heads and first tails are drawn at least {FEWEST_PX} px wide."
+                if tails
+                else ""
+            )
         ),
         alt=(
             f"Five panels from top to bottom. A {nbytes} device of {count(int(ds.role_pages.sum()))} struct pages; one "
@@ -139,7 +147,11 @@ def _made(kernel: str, size: str, order: int, altmap: bool) -> xr.Dataset:
 
 
 def before_after(
-    before: xr.Dataset, after: xr.Dataset, names: tuple[str, str] = ("before", "after"), title: str = ""
+    before: xr.Dataset,
+    after: xr.Dataset,
+    names: tuple[str, str] = ("before", "after"),
+    title: str = "",
+    width_px: int = palette.NOTEBOOK_PX,
 ) -> go.Figure:
     """The same struct pages of two devices, one above the other, words that differ outlined.
 
@@ -151,6 +163,8 @@ def before_after(
         What the two are called.
     title : str
         Default: what the two are.
+    width_px : int
+        CSS pixels.
 
     Returns
     -------
@@ -172,6 +186,7 @@ def before_after(
         [(HEAD_GAP, 9 * cells.ROW_PX), (62, 9 * cells.ROW_PX)],
         title or f"{size(nbytes)} of a device: {_shape(before)} {names[0]}, {_shape(after)} {names[1]}",
         origin_line(after),
+        width_px,
         bottom_px=44,
     )
     for name, panel, ds, outlined in zip(names, map_.panels, (before, after), (None, differs), strict=True):
@@ -272,7 +287,7 @@ def _section(map_: Panels, panel: Panel, ds: xr.Dataset) -> None:
         )
     map_.axes(panel, {"range": [0, total]}, {"range": [0, 1]})
     heads = int((codes == ROLES.index(Role.HEAD)).sum())
-    map_.heading(panel, f"2  one section: {_section_text(ds, total, heads)}", _section_aside(heads, ds))
+    map_.heading(panel, f"2  one section: {_section_text(ds, total, heads)}", _section_aside(heads))
 
 
 def _section_text(ds: xr.Dataset, total: int, heads: int) -> str:
@@ -280,13 +295,14 @@ def _section_text(ds: xr.Dataset, total: int, heads: int) -> str:
         return f"{count(total - _metadata(ds))} base pages, each with a reference of its own"
     if heads > 1:
         return f"{count(heads)} compound pages of {count(ds.attrs['pages_per_compound'])} struct pages"
-    return f"{count(total)} of the {count(ds.attrs['pages_per_compound'])} struct pages of a compound page"
+    return f"part of a compound page of {count(ds.attrs['pages_per_compound'])} struct pages"
 
 
-def _section_aside(heads: int, ds: xr.Dataset) -> str:
-    metadata = f"{count(_metadata(ds))} pages of metadata first; " if _metadata(ds) else ""
-    thin = f", heads and first tails at least {FEWEST_PX} px" if heads else ""
-    return f"{metadata}to scale{thin}"
+def _section_aside(heads: int) -> str:
+    if not heads:
+        return "to scale"
+    drawn = "heads and first tails are drawn" if heads > 1 else "head and first tail"
+    return f"not to scale: {drawn} at least {FEWEST_PX} px wide"
 
 
 def _metadata(ds: xr.Dataset) -> int:
@@ -328,13 +344,18 @@ def _inspector(map_: Panels, panel: Panel, abi: Abi, ds: xr.Dataset, page: int, 
         (0.005, [word_text(w) for w in row], cells.MONO),
         (0.19, words.long(abi, row, pfn), {}),
     ):
+        sizes = [min(12, 12 * (1 - x) * map_.plot_width_px / CHAR_PX / len(line)) for line in texts]
         map_.figure.add_scatter(
             x=[x] * WORDS,
             y=y,
             text=texts,
             mode="text",
             textposition="middle right",
-            textfont={"size": 12, "color": [FAINT if not w and k != word else INK for k, w in enumerate(row)], **font},
+            textfont={
+                "size": sizes,
+                "color": [FAINT if not w and k != word else INK for k, w in enumerate(row)],
+                **font,
+            },
             hoverinfo="skip",
             showlegend=False,
             **panel.axes,

@@ -23,7 +23,7 @@ _GRID_TOP, _ROW = 114, 17
 _SHOWN = (Role.ZONE_DEVICE, Role.HEAD, Role.FIRST_TAIL, Role.SECOND_TAIL, Role.TAIL)
 
 
-def overview_figure(pages: Sequence[xr.Dataset], cost: xr.Dataset, width_px: int = 1000) -> go.Figure:
+def overview_figure(pages: Sequence[xr.Dataset], cost: xr.Dataset, width_px: int = palette.NOTEBOOK_PX) -> go.Figure:
     """Three kernels side by side: the same mapping, the same struct pages, what differs in them.
 
     Parameters
@@ -150,7 +150,7 @@ def _facts(canvas: Canvas, pages: Sequence[xr.Dataset], cost: xr.Dataset) -> Non
     for row, (label, values) in enumerate(rows):
         y = top + row * 34
         canvas.line([(_INSET, y - 17), (_WIDTH - _INSET, y - 17)], color="#CCCCCC", width=1)
-        canvas.text(_INSET, y, label)
+        canvas.text(_INSET, y, label, size=max(12, round(13 * canvas.scale)))
         for column, value in enumerate(values):
             changed = column and value != values[column - 1]
             shown = f"<b>{value}</b>" if changed else value

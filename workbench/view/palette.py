@@ -13,7 +13,8 @@ One meaning for each channel, everywhere:
 
 The hues are those of Okabe and Ito, which people with any common colour vision can tell apart; the
 light ones carry a dark outline.  The templates ``devmap`` and ``devmap-dark`` are registered with
-plotly when this module is imported; ``install()`` makes one of them the default.  Their top margin holds a
+plotly when this module is imported, and :data:`CONFIG` with its renderers; ``install()`` makes a template the
+default.  Their top margin holds a
 title and one row of legend; a figure with a subtitle as well sets ``margin_t=104``, and 20 more for each
 further row::
 
@@ -77,7 +78,7 @@ ROLES: dict[str, Swatch] = {
     Role.SECOND_TAIL: Swatch("second tail", YELLOW, OUTLINE),
     Role.TAIL: Swatch("further tail", SKY, OUTLINE),
     Role.BUDDY: Swatch("free (buddy)", GREEN, GREEN),
-    ALTMAP: Swatch("altmap (metadata)", PURPLE, OUTLINE, "/"),
+    ALTMAP: Swatch("altmap (metadata and padding)", PURPLE, OUTLINE, "/"),
     UNPOPULATED: Swatch("reserved or unpopulated", "#FFFFFF", "#777777", "x"),
     Role.UNINITIALISED: Swatch("not initialised", "#FFFFFF", "#777777", "."),
 }
@@ -121,6 +122,9 @@ CONFIG: dict[str, Any] = {
     "responsive": True,
 }
 """plotly config of every interactive figure: nothing leaves the reader's machine."""
+
+NOTEBOOK_PX = 820
+"""Widest figure of a notebook: JupyterLab leaves it some 848 px on a screen of 1280; wider ones are cut off."""
 
 
 def role_marker(role: str) -> dict[str, Any]:
@@ -217,7 +221,7 @@ def provenance_style(kind: str, color: str | None = None) -> dict[str, Any]:
 
 
 def install(dark: bool = False) -> None:
-    """Make the template and :data:`CONFIG` the default of every figure in this process.
+    """Make the template the default of every figure in this process, and :data:`CONFIG` that of its renderers.
 
     Parameters
     ----------
@@ -225,6 +229,11 @@ def install(dark: bool = False) -> None:
         Use ``devmap-dark`` instead of ``devmap``.
     """
     pio.templates.default = "devmap-dark" if dark else "devmap"
+    _keep_at_home()
+
+
+def _keep_at_home() -> None:
+    """:data:`CONFIG` for every renderer of plotly's that shows a figure to somebody."""
     for name in ("plotly_mimetype", "notebook", "notebook_connected", "browser"):
         pio.renderers[name].config = dict(CONFIG)
 
@@ -297,3 +306,5 @@ pio.templates["devmap-dark"] = _template(
     grid="#3A3F45",
     colorway=[SKY, ORANGE, GREEN, PURPLE, YELLOW, VERMILION, "#FFFFFF"],
 )
+
+_keep_at_home()

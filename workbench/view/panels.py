@@ -78,7 +78,7 @@ class Panels:
         heights_px: Sequence[tuple[float, float]],
         title: str,
         subtitle: str,
-        width_px: float = 900,
+        width_px: float = palette.NOTEBOOK_PX,
         left_px: float = 64,
         right_px: float = 24,
         bottom_px: float = 24,

@@ -89,6 +89,7 @@ def after_store(trace: xr.Dataset, store: int, pages: int = PAGES) -> go.Figure:
         f"Store {store}: {by}",
         f"{mark('derived')} {where}: {change} · kernel {which.name}, {count(int(trace.stores))} stores in all",
         bottom_px=52,
+        legend_rows=2,
     )
     cells.draw_cells(fig, fig.panels[0], which.abi, rows, stored)
     fig.heading(

@@ -80,7 +80,7 @@ def equality_matrix(
     return fig.update_layout(template="devmap", meta={"origin": "derived"})
 
 
-def equality_figure(same: xr.Dataset, width_px: int = 900) -> go.Figure:
+def equality_figure(same: xr.Dataset, width_px: int = palette.NOTEBOOK_PX) -> go.Figure:
     """One cell for each shape and layout, filled black where a byte differs.
 
     Parameters

@@ -59,7 +59,7 @@ def lanes(patch: Patch) -> tuple[int, ...]:
     return tuple(at for at, lane in enumerate(LANES) if any(lane in file for file in patch.files))
 
 
-def series_figure(width_px: int = 960) -> go.Figure:
+def series_figure(width_px: int = palette.NOTEBOOK_PX) -> go.Figure:
     """The eleven patches as rows, files as columns; filled where struct pages may change.
 
     Parameters
@@ -81,7 +81,7 @@ def series_figure(width_px: int = 960) -> go.Figure:
         top_px=112,
     )
     for at, lane in enumerate(LANES):
-        canvas.text(_lane_x(at), 20, lane, "center", size=12)
+        canvas.text(_lane_x(at), 20, lane, "center", size=max(11, round(12 * canvas.scale)))
         canvas.line([(_lane_x(at), 36), (_lane_x(at), _y(len(PATCHES)))], color="#DDDDDD", width=1)
     canvas.text(_TITLE_X, 20, "patch", size=12)
     canvas.text(16, 20, "builds on", size=12)

@@ -7,12 +7,13 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from workbench.text import count
+from workbench.view import palette
 from workbench.view.export import describe
 from workbench.view.same_bytes import equality_matrix
 from workbench.view.summary import mark
 
 
-def split_figure(same: xr.Dataset, width_px: int = 900) -> go.Figure:
+def split_figure(same: xr.Dataset, width_px: int = palette.NOTEBOOK_PX) -> go.Figure:
     """How many bytes differ, order by order and layout by layout; a cell with a difference is black.
 
     Parameters

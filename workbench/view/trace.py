@@ -76,7 +76,7 @@ _STRIP_PX, _STRIP_GAP_PX = 16, 10
 _LEFT_PX = 96
 
 
-def init_trace(right: xr.Dataset, wrong: xr.Dataset, pages: int = 4) -> go.Figure:
+def init_trace(right: xr.Dataset, wrong: xr.Dataset, pages: int = 4, width_px: int = palette.NOTEBOOK_PX) -> go.Figure:
     """Why the head of a compound page is prepared when its third struct page exists.
 
     Parameters
@@ -87,6 +87,8 @@ def init_trace(right: xr.Dataset, wrong: xr.Dataset, pages: int = 4) -> go.Figur
         From :func:`workbench.lab.head_order.trace_head_first`: the head first.
     pages : int
         Struct pages shown, from the head on.
+    width_px : int
+        CSS pixels.
 
     Returns
     -------
@@ -102,6 +104,7 @@ def init_trace(right: xr.Dataset, wrong: xr.Dataset, pages: int = 4) -> go.Figur
         f"Why the head waits for the {_ordinal(after + 1)} struct page, kernel {which.name}",
         f"{mark('derived')} every store to the first {pages} of {count(right.sizes['page'])} struct pages, in order · "
         f"lower half {mark('modelled')} an order that no kernel uses",
+        width_px,
         left_px=_LEFT_PX,
         bottom_px=48,
         legend_rows=2,

@@ -18,6 +18,8 @@ SIZE, SHIFT = "1G", 9
 PAGE, WORD = 1, 1
 """The struct page and word that the memory map takes apart: the first tail, and its compound_head."""
 
+WIDTH_PX = 900
+
 _ENGINE = "workbench.mm: memmap_init_zone_device(), as the specification of the series has it"
 
 
@@ -37,12 +39,12 @@ _ENGINE = "workbench.mm: memmap_init_zone_device(), as the specification of the 
         " words with 504 alike folded; the first tail word by word: flags, compound_head, destructor 1 and order 9, "
         "512 pages; and the 64 bits of compound_head with bit 0 set."
     ),
-    width_px=900,
+    width_px=WIDTH_PX,
     height_px=878,
 )
 def memory_map_figure(checkout: Checkout) -> tuple[go.Figure, Inputs]:
     """The device of 1 GiB on 5.17, down to bit 0 of the first tail's compound_head."""
-    fig = memory_map(device_layout(SERIES, SIZE, SHIFT), PAGE, WORD)
+    fig = memory_map(device_layout(SERIES, SIZE, SHIFT), PAGE, WORD, width_px=WIDTH_PX)
     return fig, Inputs(
         series=[Series("struct pages", "derived", _ENGINE, "1")],
         parameters={"kernel": SERIES, "size": SIZE, "vmemmap_shift": SHIFT, "page": PAGE, "word": WORD},
@@ -64,12 +66,13 @@ def memory_map_figure(checkout: Checkout) -> tuple[go.Figure, Inputs]:
         "second tail with the pin count, and tails that hold the head's address with bit 0 set, TAIL_MAPPING and "
         "reference 0. Outlined: one word of the head, four of the first tail, three of every other tail."
     ),
-    width_px=900,
+    width_px=WIDTH_PX,
     height_px=662,
 )
 def before_after_figure(checkout: Checkout) -> tuple[go.Figure, Inputs]:
     """The first compound page with 5.16+3 and with 5.16+4."""
-    fig = before_after(device_layout(BEFORE, SIZE, SHIFT), device_layout(AFTER, SIZE, SHIFT))
+    layouts = [device_layout(kernel, SIZE, SHIFT) for kernel in (BEFORE, AFTER)]
+    fig = before_after(*layouts, width_px=WIDTH_PX)
     return fig, Inputs(
         series=[
             Series("before", "derived", f"{_ENGINE}; captured on 5.15 alike", "1"),
@@ -95,12 +98,13 @@ def before_after_figure(checkout: Checkout) -> tuple[go.Figure, Inputs]:
         "the third tail begins. Below, those five stores come right after the head's, and crosses mark where clearing"
         " the first tail wipes four of them."
     ),
-    width_px=900,
+    width_px=WIDTH_PX,
     height_px=818,
 )
 def init_trace_figure(checkout: Checkout) -> tuple[go.Figure, Inputs]:
     """The stores of one compound page in the kernel's order, and with the head first."""
-    return init_trace(trace_compound(AFTER, SHIFT), trace_head_first(AFTER, SHIFT)), Inputs(
+    fig = init_trace(trace_compound(AFTER, SHIFT), trace_head_first(AFTER, SHIFT), width_px=WIDTH_PX)
+    return fig, Inputs(
         series=[
             Series("stores, in the kernel's order", "derived", _ENGINE, "stores"),
             Series(

@@ -40,7 +40,7 @@ _WALKS = "data/captures/*/vmemmap.json"
 def overhead_by_align(checkout: Checkout) -> tuple[go.Figure, Inputs]:
     """Three panels of bars, a mark of provenance at the end of each bar."""
     costs, walks = checkout.root / _COSTS, sorted(checkout.root.glob(_WALKS))
-    fig = release_figure(derived_per_gib(RELEASES), captured_per_gib(costs, walks))
+    fig = release_figure(derived_per_gib(RELEASES), captured_per_gib(costs, walks), 980)
     fig.update_layout(title_subtitle_text="16 MiB per GiB is 16 GiB per TiB, or 1.56 % of the device")
     return fig, Inputs(
         series=[
