@@ -136,6 +136,8 @@ def test_pages_are_listed_and_the_present_one_is_marked() -> None:
     html = page(notebook(), "00_a", [("00_a.html", "Start <here>"), ("01_b.html", "Next")])
     assert '<a aria-current="page" href="00_a.html">Start &lt;here&gt;</a>' in html
     assert '<a href="01_b.html">Next</a>' in html
+    nav = html.partition("<nav")[2].partition("</nav>")[0]
+    assert nav.count("·") == 1 and "white-space: nowrap" in html
 
 
 def test_outputs_of_the_given_notebook_are_unchanged() -> None:

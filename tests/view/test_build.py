@@ -114,7 +114,9 @@ def test_first_run_makes_all_second_nothing(bench: Bench) -> None:
 def test_the_table_names_files_and_bytes(bench: Bench) -> None:
     bench.rebuilt()
     out = bench.checkout.out
-    table = {" ".join(line.split()[:2]): line.split() for line in bench.said.splitlines()[1:]}
+    *lines, last = bench.said.splitlines()
+    assert last == "Open out/html/00_a.html"
+    table = {" ".join(line.split()[:2]): line.split() for line in lines[1:]}
     assert table.keys() == ALL
     row = table["figure one-bar"]
     assert row[2] == "out/figures/one-bar.{svg,pdf,png,json}"

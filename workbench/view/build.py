@@ -122,6 +122,8 @@ def build_figures(
         if not only and not update:
             job.remove_leftovers()
     say(job.table())
+    if job.start_page is not None:
+        say(f"Open {job.start_page}")
     if update:
         update_figures(job.checkout, job.figures, say, everything=not only)
     return SAME
@@ -166,6 +168,11 @@ class _Job:
         if self._running is None:
             self._running = self._stack.enter_context(Exporter(self._browser))
         return self._running
+
+    @property
+    def start_page(self) -> str | None:
+        """The page to read first, if this run was to write it."""
+        return next((row.where for row in self._rows if row.product.startswith("page ")), None)
 
     def run_notebooks(self) -> None:
         """Run the wanted notebooks that are stale and write the pages that are."""
