@@ -4,6 +4,7 @@
 * ``nogil``: kernels run on Python threads side by side.
 * The compiled code is cached in a folder named by a hash of the engine's sources: numba notices a
   change in the module it compiles, but not in the modules that one imports.
+* ``error_model="numpy"``: kernels never raise, so no division looks for a zero.
 * No ``fastmath``, no ``parallel``: the threading layers abort after fork.
 """
 
@@ -20,7 +21,7 @@ from numba import config, types
 from numba.core.registry import CPUDispatcher
 from numba.extending import intrinsic
 
-__all__ = ["JIT", "intrinsic", "jit"]
+__all__ = ["JIT", "intrinsic", "jit", "plain"]
 
 JIT = not config.DISABLE_JIT
 """False under ``NUMBA_DISABLE_JIT=1``: kernels then run as plain Python."""
@@ -84,9 +85,14 @@ def jit(function: Callable) -> Callable:
     folder = _cache_dir()
     before, config.CACHE_DIR = config.CACHE_DIR, folder or config.CACHE_DIR
     try:
-        dispatcher = _Dispatcher(function, {"nopython": True, "nogil": True})
+        dispatcher = _Dispatcher(function, {"nopython": True, "nogil": True, "error_model": "numpy"})
         if folder is not None:
             dispatcher.enable_caching()
         return dispatcher
     finally:
         config.CACHE_DIR = before
+
+
+def plain(kernel: Callable) -> Callable:
+    """``kernel`` in plain Python, for a call on a few numbers: compiling it would take longer than it ever saves."""
+    return getattr(kernel, "py_func", kernel)

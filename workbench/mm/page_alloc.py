@@ -263,9 +263,13 @@ def _at(vm, scratch, i):
 def _compound_model(vm, head, zone_idx, nid, pgmap, vmemmap_shift):
     """Head and tails 1 to 3 of the compound page at row ``head``, made on scratch rows by the regular code.
 
-    Every further tail has the bytes of tail 3.  Nothing else, pageblocks included, is touched.
+    Every further tail has the bytes of tail 3; rows past the end of a smaller compound are zero.  Nothing else,
+    pageblocks included, is touched.
     """
-    scratch = np.zeros((4, 8), np.uint64)
+    scratch = np.empty((4, 8), np.uint64)  # np.zeros compiles twice as long
+    for row in range(4):
+        for word in range(8):
+            scratch[row, word] = _ZERO
     rows = min(4, pfns_per_compound(vm, vmemmap_shift))
     model = _at(vm, scratch, head)
     __init_zone_device_page(model, _ROW_0, zone_idx, nid, pgmap, None)
@@ -285,9 +289,10 @@ def alias_tails(vm, head, start, end, zone_idx, nid, pgmap, vmemmap_shift, lo, h
     Kernel: mm/sparse-vmemmap.c, ``vmemmap_populate_compound_pages()``, 5.19 and later.
     """
     if max(start, lo) < min(end, hi):
-        tail = _compound_model(vm, head, zone_idx, nid, pgmap, vmemmap_shift)[3]
+        model = _compound_model(vm, head, zone_idx, nid, pgmap, vmemmap_shift)
         for i in range(max(start, lo), min(end, hi)):
-            vm.pages[i] = tail
+            for word in range(8):  # a row at once would compile three seconds of numba's own, for its error message
+                vm.pages[i, word] = model[3, word]
 
 
 @jit

@@ -27,6 +27,7 @@ from workbench.abi.constants import (
 )
 from workbench.errors import WorkbenchError
 from workbench.mm import arena, page_alloc
+from workbench.mm._jit import plain
 from workbench.mm.events import Events
 from workbench.mm.memmap import Memmap, memmap
 from workbench.series import Kernel
@@ -241,8 +242,8 @@ class PageArray:
         """The pfn after the last struct page ``call`` stores to."""
         if call.pgmap is None:
             return call.end_pfn
-        step = page_alloc.pfns_per_compound(self._vm, call.vmemmap_shift)
-        unique = page_alloc.compound_nr_pages(self._vm, step, call.altmap)
+        step = plain(page_alloc.pfns_per_compound)(self._vm, call.vmemmap_shift)
+        unique = plain(page_alloc.compound_nr_pages)(self._vm, step, call.altmap)
         last_head = call.start_pfn + (call.end_pfn - 1 - call.start_pfn) // step * step
         return max(call.end_pfn, last_head + unique)
 
