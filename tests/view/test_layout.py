@@ -108,7 +108,7 @@ def test_a_section_with_heads_does_not_claim_to_be_to_scale(compound, base):
 def test_a_notebook_figure_fits_jupyterlabs_output_area(order, altmap):
     fig = explore("6.12", order, altmap, page=1, word=0)
     assert fig.layout.width == 820
-    raw, members = in_panel(fig, 4)
+    _, members = in_panel(fig, 4)
     room = 0.81 * (820 - 64 - 24)
     assert all(0.55 * size * len(line) <= room for size, line in zip(members.textfont.size, members.text, strict=True))
 

@@ -71,8 +71,8 @@ def memory_map_figure(checkout: Checkout) -> tuple[go.Figure, Inputs]:
 )
 def before_after_figure(checkout: Checkout) -> tuple[go.Figure, Inputs]:
     """The first compound page with 5.16+3 and with 5.16+4."""
-    layouts = [device_layout(kernel, SIZE, SHIFT) for kernel in (BEFORE, AFTER)]
-    fig = before_after(*layouts, width_px=WIDTH_PX)
+    before, after = (device_layout(kernel, SIZE, SHIFT) for kernel in (BEFORE, AFTER))
+    fig = before_after(before, after, width_px=WIDTH_PX)
     return fig, Inputs(
         series=[
             Series("before", "derived", f"{_ENGINE}; captured on 5.15 alike", "1"),
