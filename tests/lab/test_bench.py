@@ -2,7 +2,10 @@
 """The benchmark: twins that do what the engine does, ratios that are what the samples say, a run that ends in time."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import time
 from collections import defaultdict
 from hashlib import sha256
@@ -452,6 +455,42 @@ def test_a_window_that_cuts_a_compound_is_refused(built):
     array = PageArray(kernel("5.17"), bench.START_PFN, 1 << 18)
     with pytest.raises(WorkbenchError, match="no whole number of the largest compounds"):
         bench.measure_kernels(array, 4, built, Samples.empty(), 1)
+
+
+COUNT_COMPILATIONS = """
+import json, sys
+from numba.core import event
+
+class Names(event.Listener):
+    def __init__(self):
+        self.names = []
+    def on_start(self, e):
+        self.names.append(e.data["dispatcher"].py_func.__name__)
+    def on_end(self, e):
+        pass
+
+names = Names()
+event.register("numba:compile", names)
+from workbench.lab import first_result
+first_result.main()
+json.dump(names.names, sys.stderr)
+"""
+
+
+@needs_jit
+@pytest.mark.slow
+def test_a_first_result_compiles_little(checkout, tmp_path):
+    """What a cold start takes, told without a clock: functions that numba compiles, its own among them.
+
+    Copying a row as a whole, for example, compiles some forty more for the text of an error message.
+    """
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-W", "error", "-c", COUNT_COMPILATIONS]
+    ran = subprocess.run(command, cwd=checkout.root, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    compiled = json.loads(ran.stderr)
+    assert "memmap_init_zone_device_nt" in compiled
+    assert len(compiled) <= 36, sorted(compiled)
 
 
 @needs_compiler
