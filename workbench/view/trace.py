@@ -176,7 +176,8 @@ def who_stores(before: xr.Dataset, after: xr.Dataset) -> go.Figure:
     return describe(
         fig.figure,
         caption=(
-            f"prep_compound_page() on {pages} struct pages before and after the split. The marks lie at the same "
+            f"prep_compound_page() on {pages} struct pages before and after the split. A mark's height inside a struct "
+            "page is the word that is stored, +0 at the top and +56 at the bottom. The marks lie at the same "
             "places because the same words are stored in the same order; only the C function that stores differs, and "
             "with it the time at which it can be called."
         ),
