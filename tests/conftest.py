@@ -7,6 +7,7 @@ failure it finds, without looking for a smaller one: for ``scripts/mutate``.
 """
 
 import os
+import signal
 
 from hypothesis import HealthCheck, Phase, settings
 
@@ -18,3 +19,7 @@ settings.register_profile("dev", max_examples=200, print_blob=True, **_SLOW_IS_F
 settings.register_profile("again", settings.get_profile("ci"), max_examples=9)
 settings.register_profile("first", settings.get_profile("ci"), phases=[Phase.explicit, Phase.generate])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+# A shell that starts tests in the background has them ignore Ctrl-C, and every process they start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
