@@ -483,6 +483,19 @@ def test_no_more_memory_than_there_is(monkeypatch):
     array.remove_pages(START + 8 * SECTION, SECTION)  # a whole section needs none
 
 
+@needs_jit
+def test_memory_that_others_take_meanwhile_ends_the_filling_not_the_process(monkeypatch):
+    array = array_of("5.17", 66 * SECTION)
+    device(array, START, 66 * SECTION)
+    had = iter([8 << 30, 8 << 30, 513 << 20])  # for all 66 sections, for the first 64, for the last two
+    with monkeypatch.context() as patch:
+        patch.setattr(arena, "available", lambda: next(had))
+        with pytest.raises(WorkbenchError, match="filling 2 more sections"):
+            array.materialise()
+    assert array.resident_bytes == 64 * SECTION * 64
+    assert array.role(START + 65 * SECTION) is Role.HEAD
+
+
 def test_sections_without_struct_pages_take_no_memory():
     array = array_of("5.17", 1024 * SECTION)
     device(array, START + 3 * SECTION, SUBSECTION)

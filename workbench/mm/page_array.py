@@ -308,7 +308,7 @@ class PageArray:
         Raises
         ------
         WorkbenchError
-            Not enough memory; nothing changes.
+            Not enough memory; nothing changes, unless others take it meanwhile: then some sections are filled.
         """
         start_pfn = self.start_pfn if start_pfn is None else start_pfn
         nr_pages = self.end_pfn - start_pfn if nr_pages is None else nr_pages
@@ -328,10 +328,12 @@ class PageArray:
     def _fill_locked(self, sections: list[int], threads: int) -> None:
         new = len(sections) - int(self._touched[sections].sum())
         arena.require(new * _SECTION_BYTES, f"filling {count(len(sections))} sections of struct pages")
-        self._touched[sections] = True
         chunks = list(_runs(sections, self._first_call))
 
         def fill(chunk: range) -> None:
+            if new:  # again: what others take while this goes on would let the system end the process
+                arena.require(len(chunk) * _SECTION_BYTES, f"filling {count(len(chunk))} more sections of struct pages")
+            self._touched[chunk.start : chunk.stop] = True
             calls = self._calls[self._first_call[chunk.start] :]
             self._zero_uninitialised(chunk, calls)
             for call in calls:
