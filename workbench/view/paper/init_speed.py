@@ -19,7 +19,7 @@ _SIDES = {
     "gcc": ("C twin (gcc -O3)", palette.VERMILION, -0.17),
 }
 _LIMITS = {"memset": ("glibc memset", palette.OUTLINE), "nt_fill": ("C non-temporal fill", palette.GREEN)}
-_LIMITS_BESIDE = "memmap_init_zone_device_nt 5.17 base"
+_LIMITS_BESIDE = {"memset": "memmap_init_zone_device 5.17 base", "nt_fill": "memmap_init_zone_device_nt 5.17 base"}
 
 
 def _label(case: Case) -> str:
@@ -74,7 +74,7 @@ def init_speed(checkout: Checkout) -> tuple[go.Figure, Inputs]:
             marker={"symbol": "line-ns", "size": 16, "line": {"width": 2.5, "color": color}},
         )
     for limit, (name, color) in _LIMITS.items():
-        median = float(ns.sel(case=_LIMITS_BESIDE, side=limit).median())
+        median = float(ns.sel(case=_LIMITS_BESIDE[limit], side=limit).median())
         fig.add_scatter(
             x=[median, median],
             y=[-0.6, len(_ROWS) - 0.4],
