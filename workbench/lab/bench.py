@@ -115,13 +115,13 @@ class Case:
 _NT = "memmap_init_zone_device_nt"
 CASES = (
     Case("memmap_init_zone_device", "5.16+0", 0),
-    Case("memmap_init_zone_device", "5.17", 0, ("memset",), rounds=2),
+    Case("memmap_init_zone_device", "5.17", 0, ("memset",), rounds=3),
     Case("memmap_init_zone_device", "5.17", 9),
     Case("memmap_init_zone_device", "5.17", 18),
-    Case(_NT, "5.16+0", 0, ("nt_fill",), rounds=2),
-    Case(_NT, "5.17", 0, ("nt_fill",), rounds=2),
-    Case(_NT, "5.17", 9, ("nt_fill",), rounds=2),
-    Case(_NT, "5.17", 18, ("nt_fill",), rounds=2),
+    Case(_NT, "5.16+0", 0, ("nt_fill",), rounds=3),
+    Case(_NT, "5.17", 0, ("nt_fill",), rounds=3),
+    Case(_NT, "5.17", 9, ("nt_fill",), rounds=3),
+    Case(_NT, "5.17", 18, ("nt_fill",), rounds=3),
     Case("prep_compound_page", "5.16+0", 9, before=0),
     Case("prep_compound_page", "5.17", 9, before=0),
     Case("memmap_init_range", "5.17", 0),
