@@ -15,7 +15,7 @@ from workbench.view.provenance import Inputs, Series
 
 _ROWS = tuple(case for case in reversed(CASES) if case.kernel.startswith("memmap_init_zone_device"))
 _SIDES = {
-    "engine": ("engine (Python, numba)", palette.BLUE, 0.17),
+    "engine": ("engine (numba)", palette.BLUE, 0.17),
     "gcc": ("C twin (gcc -O3)", palette.VERMILION, -0.17),
 }
 _LIMITS = {"memset": ("glibc memset", palette.OUTLINE), "nt_fill": ("C non-temporal fill", palette.GREEN)}
@@ -79,14 +79,15 @@ def init_speed(checkout: Checkout) -> tuple[go.Figure, Inputs]:
             x=[median, median],
             y=[-0.6, len(_ROWS) - 0.4],
             mode="lines",
-            name=name,
+            showlegend=False,
             line={"color": color, "width": 1.5, "dash": "dot" if limit == "memset" else "dash"},
         )
+        fig.add_annotation(x=median, y=1, yref="paper", yanchor="bottom", text=name, font={"color": color})
     device, cpu = size(int(run.attrs["kernel_device_bytes"])), run.attrs["cpu"].split(" (")[0]
     fig.update_layout(
         title_subtitle_text=f"measured on {cpu}, {device} of device, {run.attrs['date'][:10]}",
-        margin={"t": 88, "l": 16},
-        legend={"orientation": "v", "x": 0.66, "xanchor": "right", "y": 0.62, "yanchor": "bottom"},
+        margin={"t": 104, "l": 16},
+        legend={"orientation": "v", "x": 0.3, "xanchor": "left", "y": 0.62, "yanchor": "bottom"},
     )
     fig.update_xaxes(title_text="nanoseconds for each struct page", rangemode="tozero")
     fig.update_yaxes(
