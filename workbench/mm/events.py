@@ -56,6 +56,7 @@ class Site(IntEnum):
     set_page_count = 12
     prep_compound_head = 13
     put_page_testzero = 14
+    dax_set_mapping = 15
 
     @property
     def c_name(self) -> str:

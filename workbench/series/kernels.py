@@ -61,7 +61,9 @@ PRESETS = tuple(_PRESETS) + tuple(f"5.16+{n}" for n in range(len(ALL) + 1))
 """Names of the kernels that exist, the prefixes of the series on 5.16 among them."""
 
 _5_16_NOTE = "layout from the specification; 5.15 and 5.17 as captured agree with it on every word"
-_NAME = re.compile(r"(?P<base>\d+\.\d+)(?:\+(?P<set>=?)(?P<patches>[\d,]*))?(?P<dedup>-nodedup|-dedup)?")
+_NAME = re.compile(
+    r"(?P<base>\d+\.\d+)(?:\+(?P<set>=?)(?P<patches>[\d,]*))?(?P<dedup>-nodedup|-dedup)?(?P<fix>-pgofffix|-nopgofffix)?"
+)
 _CONFIG = {"6.12": DISTRIBUTION_6_12}
 
 
@@ -69,7 +71,8 @@ def kernel(name: str) -> Kernel:
     """The kernel called ``name``.
 
     ``5.10``, ``5.15``, ``5.17``, ``6.1``, ``6.1-nodedup``, ``6.12``; ``5.16+N`` with patches 1 to N;
-    ``5.16+=2,4,11`` with exactly those; ``-dedup`` and ``-nodedup`` switch vmemmap deduplication.
+    ``5.16+=2,4,11`` with exactly those; ``-dedup`` and ``-nodedup`` switch vmemmap deduplication,
+    ``-pgofffix`` and ``-nopgofffix`` the fix of patch 5 of October 2024.
     ``5.16`` alone is ``5.16+0``.
 
     Raises
@@ -100,7 +103,8 @@ def kernel(name: str) -> Kernel:
         raise WorkbenchError(f"{name!r}: write {base}+N for patches 1 to N, or {base}+=2,4,11 for exactly those.")
     released_dedup = base in ("6.1", "6.12") and patches == ALL
     dedup = {"-dedup": True, "-nodedup": False}.get(match["dedup"], released_dedup)
-    tree = Tree(base, patches, dedup)
+    fix = {"-pgofffix": True, "-nopgofffix": False}.get(match["fix"])
+    tree = Tree(base, patches, dedup, fix)
     return pair(Abi(base, _CONFIG.get(base, DISTRIBUTION)), tree)
 
 
@@ -110,6 +114,6 @@ def pair(abi: Abi, tree: Tree) -> Kernel:
         if (preset.abi, preset.tree) == (abi, tree):
             return preset
     is_prefix = tree.patches == frozenset(range(1, len(tree.patches) + 1))
-    if abi == Abi("5.16", DISTRIBUTION) and tree.base == "5.16" and is_prefix and not tree.dedup:
+    if abi == Abi("5.16", DISTRIBUTION) and tree.base == "5.16" and is_prefix and tree == Tree("5.16", tree.patches):
         return Kernel(abi, tree, "derived", _5_16_NOTE)
     return Kernel(abi, tree)

@@ -12,6 +12,8 @@ from workbench.series.patches import PATCHES, patch
 
 BASES = ("5.10", "5.15", "5.16", "5.17", "6.1", "6.12")
 ALL = frozenset(p.number for p in PATCHES)
+_FIXED = ("6.1", "6.12")
+"""Releases that carry the fix of patch 5, by a stable update or from the start."""
 
 
 class Switch(IntEnum):
@@ -66,6 +68,9 @@ class Tree:
     dedup : bool
         The follow-up "sparse-vmemmap: memory savings for compound devmaps": vmemmap pages of a
         compound are shared and only the unique ones initialised.
+    pgoff_fix : bool, optional
+        The fix of patch 5, "device-dax: correct pgoff align in dax_set_mapping()": the faulted address is
+        rounded down again.  Default: as the release has it (6.1 and 6.12 do).
 
     Raises
     ------
@@ -76,9 +81,12 @@ class Tree:
     base: str
     patches: frozenset[int] = frozenset()
     dedup: bool = False
+    pgoff_fix: bool | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "patches", frozenset(self.patches))
+        if self.pgoff_fix is None:
+            object.__setattr__(self, "pgoff_fix", self.base in _FIXED)
         if self.base not in BASES:
             raise WorkbenchError(
                 f"no kernel {self.base!r}: its base is one of {', '.join(BASES)}, with +N or +=2,4,11 for patches "
@@ -114,7 +122,7 @@ class Tree:
     def without(self, numbers: Iterable[int] | int) -> Tree:
         """The tree with one or several patches left out (and checked again)."""
         gone = {numbers} if isinstance(numbers, int) else set(numbers)
-        return Tree(self.base, self.patches - gone, self.dedup)
+        return Tree(self.base, self.patches - gone, self.dedup, self.pgoff_fix)
 
     @property
     def switches(self) -> int:
@@ -124,6 +132,11 @@ class Tree:
             if self.has(number):
                 bits |= bit
         return bits | Switch.COMPOUND_NR_PAGES if self.dedup else bits
+
+    @property
+    def rounds_pgoff_up(self) -> bool:
+        """Whether a fault's file page is counted from the address rounded up: patch 5 without its fix."""
+        return self.has(5) and not self.pgoff_fix
 
     @property
     def puts_pages_at_teardown(self) -> bool:
@@ -163,6 +176,8 @@ class Tree:
         released_dedup = self.base in ("6.1", "6.12") and self.patches == ALL
         if released_dedup != self.dedup:
             text += "-nodedup" if released_dedup else "-dedup"
+        if self.pgoff_fix != (self.base in _FIXED):
+            text += "-pgofffix" if self.pgoff_fix else "-nopgofffix"
         return text
 
     def __str__(self) -> str:
