@@ -221,7 +221,7 @@ class PageArray:
             then says what was initialised before that.
         """
         self._require_valid(call)
-        end = self._written_end(call)
+        end = self.written_end(call)
         fault = self._first_missing(call.start_pfn, end)
         if fault is None:
             self._calls.append(call)
@@ -238,7 +238,24 @@ class PageArray:
             )
         return call.end_pfn - call.start_pfn
 
-    def _written_end(self, call: InitCall) -> int:
+    def untouched(self, call: InitCall) -> np.ndarray:
+        """Which sections of a call's range hold exactly what that call describes, none of it read or written yet.
+
+        Returns
+        -------
+        bool[n]
+            One a section that the range has a part of, in order.
+        """
+        first, last = self._section(call.start_pfn), self._section(call.end_pfn - 1)
+        alone = (self._subsections[first : last + 1] != 0) & ~self._present[first : last + 1]
+        for at, other in enumerate(self._calls):
+            if other != call and alone.any():
+                low, high = self._section(other.start_pfn), self._section(self.written_end(other) - 1)
+                reached = slice(max(low - first, 0), max(high - first + 1, 0))
+                alone[reached] &= self._first_call[first : last + 1][reached] > at
+        return alone
+
+    def written_end(self, call: InitCall) -> int:
         """The pfn after the last struct page ``call`` stores to."""
         if call.pgmap is None:
             return call.end_pfn
@@ -290,7 +307,7 @@ class PageArray:
         """
         self._require_valid(call)
         self.require_events(events)
-        nr_pages = self._written_end(call) - call.start_pfn
+        nr_pages = self.written_end(call) - call.start_pfn
         self._require_existing(call.start_pfn, nr_pages)
         self.materialise(call.start_pfn, nr_pages)
         return self._run(call, 0, self.nr_pages, events)
@@ -358,6 +375,34 @@ class PageArray:
                 self._vm.pages[lo : min(start, hi)] = 0
             lo = max(lo, min(end, hi))
         self._vm.pages[lo:hi] = 0
+
+    @property
+    def calls(self) -> tuple[InitCall, ...]:
+        """The init calls so far, oldest first; those that describe no section any more may be left out."""
+        return tuple(self._calls)
+
+    def alike(self) -> np.ndarray:
+        """Which sections hold the same struct pages, but for addresses: read one of them to know all.
+
+        Returns
+        -------
+        int64[nr_sections]
+            A number for each kind of section, -1 where no struct page exists.  A section that has its memory may
+            have been written to, and has a number of its own.
+        """
+        at = np.arange(self.nr_sections)
+        first = self.start_pfn + at * PAGES_PER_SECTION
+        keys = [self._subsections.view(np.int64), np.where(self._present, at, -1)]
+        for number, call in enumerate(self._calls):
+            step = 1 if call.pgmap is None else plain(page_alloc.pfns_per_compound)(self._vm, call.vmemmap_shift)
+            last_head = call.start_pfn + (call.end_pfn - 1 - call.start_pfn) // step * step
+            touched = (first + PAGES_PER_SECTION > call.start_pfn) & (first < self.written_end(call))
+            # What lies between the ends repeats every compound page; the sections at the ends are like no other.
+            between = (first >= call.start_pfn) & (first + PAGES_PER_SECTION <= last_head)
+            key = np.where(between, (first - call.start_pfn) % step, step + at)
+            keys.append(np.where(touched & (self._first_call <= number), key, -1))
+        _, kinds = np.unique(np.stack(keys, axis=1), axis=0, return_inverse=True)
+        return np.where(self._subsections != 0, kinds.reshape(-1), -1)
 
     def _run_on_present(self, call: InitCall, end_pfn: int, threads: int) -> None:
         """Run ``call`` up to ``end_pfn`` on those of its sections that have their memory."""
