@@ -91,7 +91,7 @@ LAYERS = (
     {"abi"},
     {"series"},
     {"mm"},
-    {"dax", "nvdimm", "rdma"},
+    {"dax", "firmware", "nvdimm", "rdma"},
     {"machine"},
     {"lab"},
     {"view"},
