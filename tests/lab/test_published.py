@@ -75,7 +75,7 @@ def test_what_each_source_published_is_there():
     assert "version 1 prints" in DATA["grab-once-127004-altmap-get"].note
     assert DATA["v4-init-2m"].amount(True).high == 110
     assert DATA["unpin-mr"].amount(True).value == 4.5
-    assert DATA["hugetlb-unpin-batched"].ms(True) == 3.8
+    assert DATA["hugetlb-unpin-batched"].ms(True) == pytest.approx(3.8)
 
 
 def test_the_rounds_of_the_rfc_agree_with_their_own_durations():
