@@ -57,6 +57,17 @@ class Site(IntEnum):
     prep_compound_head = 13
     put_page_testzero = 14
     dax_set_mapping = 15
+    SetPageReferenced = 16
+    ClearPageReferenced = 17
+    page_ref_add_unless = 18
+    page_ref_add = 19
+    page_ref_sub = 20
+    pincount_add = 21
+    pincount_sub = 22
+    mark_page_accessed = 23
+    lock_page = 24
+    set_page_dirty = 25
+    unlock_page = 26
 
     @property
     def c_name(self) -> str:
