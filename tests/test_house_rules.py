@@ -95,6 +95,7 @@ LAYERS = (
     {"machine"},
     {"lab"},
     {"view"},
+    {"cli_cost"},
     {"cli", "__main__"},
 )
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}

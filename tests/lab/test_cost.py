@@ -233,11 +233,6 @@ def test_unknown_media_are_refused(tmp_path):
         Medium("x", 1, -1, 1, WHAT_IF, "x")
 
 
-def test_what_if_times_name_every_sample():
-    times = cost.what_if_ms(seed_fit(), medium("hbm", seed_fit().media))
-    assert set(times) == {sample.name for sample in seed_samples()}
-
-
 def test_numbers_without_counts_are_refused():
     with pytest.raises(WorkbenchError, match="rfc-mr-hugetlbfs-round does not say size_mib, align_mib, altmap, phase"):
         cost.sample_of(published()["rfc-mr-hugetlbfs-round"], "before")

@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench.errors import WorkbenchError
-from workbench.lab.pin_events import GET_FAST, PATHS, PIN_FAST, PUT_PAGE, RELEASES, UNPIN, UNPIN_RANGE, pin_events
+from workbench.lab.pin_events import (
+    GET_FAST,
+    PATHS,
+    PIN_FAST,
+    PIN_SLOW,
+    PUT_PAGE,
+    RELEASES,
+    UNPIN,
+    UNPIN_RANGE,
+    pin_events,
+)
 from workbench.text import parse_size
 
 CAPTURES = Path(__file__).resolve().parents[2] / "data" / "captures"
@@ -19,6 +29,7 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 E3 = {
     PIN_FAST: ((1536, 512, 512), (1536, 2, 512), (3, 2, 3)),
     GET_FAST: ((1024, 512, 512), (1024, 1, 512), (2, 1, 1)),
+    PIN_SLOW: ((1024, 512, 512), (1024, 2, 512), (2, 2, 3)),  # as the fast pin, without PG_referenced
     UNPIN: ((1024, 512, 512), (3, 2, 512), (3, 2, 512)),
     UNPIN_RANGE: ((1024, 512, 512), (3, 2, 3), (3, 2, 3)),
     PUT_PAGE: ((512, 512, 512), (512, 1, 512), (512, 1, 512)),

@@ -87,6 +87,14 @@ def test_the_rounds_of_the_rfc_agree_with_their_own_durations():
             assert low <= one.amount(after).value <= high
 
 
+def test_a_part_of_the_numbers_keeps_their_mails():
+    part = DATA.only("grab-once-16384-altmap")
+    assert list(part.numbers) == ["grab-once-16384-altmap-get", "grab-once-16384-altmap-pin"]
+    assert list(part.sources) == ["v4-8"]
+    with pytest.raises(WorkbenchError, match="no published number begins with 'x'"):
+        DATA.only("x")
+
+
 def test_mails_have_addresses():
     assert DATA.sources["v7"].url.endswith("20211202204422.26777-1-joao.m.martins@oracle.com")
     assert DATA.sources["rfc"].url is None
@@ -105,7 +113,7 @@ def test_each_number_says_what_it_is_not():
 
 
 def test_text_says_what_a_number_is_not():
-    lines = "\n".join(as_text(DATA, DATA.seed()))
+    lines = "\n".join(as_text(DATA.only("seed-")))
     assert "~524 ms -> ~127 ms" in lines and "is not the gain" in lines and "'~1sec' is printed" in lines
     assert len(as_text(DATA)) > 4 * len(DATA.numbers)
 

@@ -21,7 +21,7 @@ seen at two sizes, and four prices explain them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -393,8 +393,3 @@ def _left_out_lines(what: str, by: Callable[[Sample], Any], samples: Sequence[Sa
     found = [(out.worst, out.samples) for out in leave_out(by, samples)]
     worst, of = max(found, key=lambda pair: abs(pair[0]))
     return [f"  {what:<24} {worst:+.1%} ({of[0].name})"]
-
-
-def what_if_ms(fit: Fit, medium: Medium) -> Mapping[str, float]:
-    """Milliseconds of every sample, as if its struct pages lay on ``medium``."""
-    return {sample.name: medium.ms(sample.events) for sample in fit.samples}

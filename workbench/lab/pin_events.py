@@ -35,13 +35,22 @@ from workbench.nvdimm import SUPPORTED_ALIGNS
 
 PIN_FAST = "pin_user_pages_fast"
 GET_FAST = "get_user_pages_fast"
+PIN_SLOW = "pin_user_pages"
 UNPIN = "unpin_user_pages"
 UNPIN_RANGE = "unpin_user_page_range_dirty_lock"
 PUT_PAGE = "put_page"
-PATHS = (PIN_FAST, GET_FAST, UNPIN, UNPIN_RANGE, PUT_PAGE)
-"""The paths whose counts are known; ``put_page`` is a loop over all pages."""
+PATHS = (PIN_FAST, GET_FAST, PIN_SLOW, UNPIN, UNPIN_RANGE, PUT_PAGE)
+"""The paths whose counts are known.
+
+``pin_user_pages`` is the slow path, page by page, which FOLL_LONGTERM always takes on a device; its page-table
+lock is not counted.  ``unpin_user_page_range_dirty_lock`` is that of one range with nothing to make dirty;
+``put_page`` is a loop over all pages.  :data:`PIN_FAST` and :data:`UNPIN` are as recorded; the others are derived.
+"""
 
 PAGES_PER_CALL = 512
+
+_GRAB = {PIN_FAST: 3, GET_FAST: 2, PIN_SLOW: 2}
+"""Locked operations of one grab of a compound page: PG_referenced (not on the slow path), reference, pincount."""
 
 _HEAD_AND_PINCOUNT = 2
 _HEAD_ORDER_AND_PINCOUNT = 3
@@ -53,8 +62,8 @@ class Release:
 
     Attributes
     ----------
-    pin_base, pin_base_pte : int
-        Locked operations that pin a base page mapped by a PMD or PUD, and by a PTE.
+    pin_base, pin_base_pte, pin_base_slow : int
+        Locked operations that pin a base page mapped by a PMD or PUD, by a PTE, and on the slow path.
     unpin_base, unpin_batch : int
         Locked operations that release a base page, and a batch of more than one page of one compound.
     compound_lines : int
@@ -63,15 +72,31 @@ class Release:
 
     pin_base: int
     pin_base_pte: int
+    pin_base_slow: int
     unpin_base: int
     unpin_batch: int
     compound_lines: int
 
 
+# The slow path leaves PG_referenced alone.
 # 5.15 to 5.17: PG_referenced, cmpxchg of +1, add of +1023; release subtracts 1023 and puts 1, after the pincount.
-_SERIES = Release(pin_base=3, pin_base_pte=3, unpin_base=2, unpin_batch=3, compound_lines=_HEAD_ORDER_AND_PINCOUNT)
+_SERIES = Release(
+    pin_base=3,
+    pin_base_pte=3,
+    pin_base_slow=2,
+    unpin_base=2,
+    unpin_batch=3,
+    compound_lines=_HEAD_ORDER_AND_PINCOUNT,
+)
 # 6.1: PG_referenced, one add of +1024 unless mapped by a PTE; one subtraction; order and pincount share a tail.
-_FOLIOS = Release(pin_base=2, pin_base_pte=3, unpin_base=1, unpin_batch=2, compound_lines=_HEAD_AND_PINCOUNT)
+_FOLIOS = Release(
+    pin_base=2,
+    pin_base_pte=3,
+    pin_base_slow=1,
+    unpin_base=1,
+    unpin_batch=2,
+    compound_lines=_HEAD_AND_PINCOUNT,
+)
 
 RELEASES = {"5.15": _SERIES, "5.16": _SERIES, "5.17": _SERIES, "6.1": _FOLIOS}
 """Release to its counts; 5.15, 5.17 and 6.1 are as recorded, 5.16 is 5.15's code."""
@@ -158,12 +183,11 @@ def pin_events(
     if not compound or of_pte:
         return PinEvents(path, pages, pages * _base_locked(path, rules, of_pte), pages, pages)
     compounds = size // align
-    if path in (PIN_FAST, GET_FAST):
-        counts_pins = path == PIN_FAST
+    if path in _GRAB:
+        locked, lines = _GRAB[path], 1 if path == GET_FAST else rules.compound_lines
         grabs = _grabs(pages, pages_per_call, align >> text.PAGE_SHIFT) if grab_once else pages
-        written = compounds * (_HEAD_AND_PINCOUNT if counts_pins else 1)
-        touched = compounds * (rules.compound_lines if counts_pins else 1) if grab_once else pages
-        return PinEvents(path, pages, grabs * (3 if counts_pins else 2), written, touched)
+        written = compounds * (1 if path == GET_FAST else _HEAD_AND_PINCOUNT)
+        return PinEvents(path, pages, grabs * locked, written, compounds * lines if grab_once else pages)
     if path == PUT_PAGE:
         return PinEvents(path, pages, pages, compounds, pages)
     touched = compounds * rules.compound_lines if path == UNPIN_RANGE else pages
@@ -175,6 +199,7 @@ def _base_locked(path: str, rules: Release, of_pte: bool) -> int:
     return {
         PIN_FAST: rules.pin_base_pte if of_pte else rules.pin_base,
         GET_FAST: 2,
+        PIN_SLOW: rules.pin_base_slow,
         UNPIN: rules.unpin_base,
         UNPIN_RANGE: rules.unpin_base,
         PUT_PAGE: 1,

@@ -8,7 +8,6 @@ not.  ``data/published/README.md`` documents the file.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -146,6 +145,20 @@ class Published:
         """The numbers whose ids begin with ``prefix``, in the order of the file."""
         return [number for id, number in self.numbers.items() if id.startswith(prefix)]
 
+    def only(self, prefix: str) -> Published:
+        """The numbers whose ids begin with ``prefix``, with the mails they come from.
+
+        Raises
+        ------
+        WorkbenchError
+            None does.
+        """
+        numbers = {number.id: number for number in self.starting(prefix)}
+        if not numbers:
+            raise WorkbenchError(f"no published number begins with {prefix!r}. Those known: {', '.join(self.numbers)}.")
+        used = {name for number in numbers.values() for name in (number.source, *number.also_in)}
+        return Published({name: source for name, source in self.sources.items() if name in used}, numbers)
+
     def seed(self) -> list[Number]:
         """The six comparisons, twelve numbers, of the merged cover letter's table."""
         return self.starting(SEED)
@@ -223,10 +236,10 @@ def as_json(data: Published) -> dict[str, Any]:
     return {"schema": SCHEMA, "sources": sources, "numbers": numbers}
 
 
-def as_text(data: Published, numbers: Iterable[Number] | None = None) -> list[str]:
+def as_text(data: Published) -> list[str]:
     """Lines for a terminal: each number, where it is from, and what it is not."""
     lines = []
-    for number in data.numbers.values() if numbers is None else numbers:
+    for number in data.numbers.values():
         printed = " -> ".join(amount.printed for amount in (number.before, number.after) if amount is not None)
         lines += [f"{number.id}: {number.quantity}: {printed}"]
         lines += [f"    published: {data.sources[number.source].title}"]
