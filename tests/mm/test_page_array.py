@@ -57,6 +57,7 @@ class Eager:
         self.memory = np.zeros((nr_pages, 8), np.uint64)
         self.behind = np.arange(nr_pages // 64)
         self.exists = np.zeros(nr_pages, bool)
+        self.shared = np.zeros(nr_pages // SUBSECTION, bool)
 
     def physical(self, start, nr_pages):
         row = np.arange(start - self.start_pfn, start - self.start_pfn + nr_pages)
@@ -94,6 +95,8 @@ class Eager:
 
     def add(self, start, nr_pages):
         self.exists[self.rows(start, nr_pages)] = True
+        pages = self.rows(start, nr_pages)
+        self.shared[pages.start // SUBSECTION : pages.stop // SUBSECTION] = False
         self.map_alone(start, nr_pages)
         self.memory[self.rows(start, nr_pages)] = 0
 
@@ -109,12 +112,24 @@ class Eager:
             lists = np.array([self.L.address(start + i) + 8 for i in range(nr_pages)], np.uint64)
             self.memory[self.rows(start, nr_pages), 1:3] = lists[:, None]
 
-    def init_device(self, start, end, nid, pgmap, shift, altmap):
-        """memmap_init_zone_device(); the pfn of the page fault, or None."""
+    def compound(self, shift, altmap):
+        """Pages from head to head, and how many of them are initialised."""
         step = 1 << shift if self.kernel.tree.has(4) else 1
         nr = naive.compound_nr_pages(shift, (0, 0, 0) if altmap else None, self.kernel.tree.dedup, False)
-        nr = min(nr, step)
+        return step, min(nr, step)
+
+    def runs_into_shared(self, start, end, shift, altmap):
+        """Whether the last compound's stores reach pages of a neighbour that share their memory."""
+        step, nr = self.compound(shift, altmap)
+        last = max(start + (end - 1 - start) // step * step + nr, end)
+        first, beyond = (end - self.start_pfn) // SUBSECTION, -(-(last - self.start_pfn) // SUBSECTION)
+        return bool(self.shared[first:beyond].any())
+
+    def init_device(self, start, end, nid, pgmap, shift, altmap):
+        """memmap_init_zone_device(); the pfn of the page fault, or None."""
+        step, nr = self.compound(shift, altmap)
         if nr < step:
+            self.shared[(start - self.start_pfn) // SUBSECTION : (end - self.start_pfn) // SUBSECTION] = True
             self.map_shared(start, end, shift)
         for head in range(start, end, step):
             mem = {head + i: [0] * 8 for i in range(min(step, 4))}
@@ -218,6 +233,10 @@ class Comparison:
                 self.eager.init_storage(start + reserve, free, nid)
             start += reserve + free
         call = InitCall(start, end, nid, pgmap, shift, altmap is not None)
+        if self.eager.runs_into_shared(start, end, shift, call.altmap):
+            with pytest.raises(WorkbenchError, match="share their struct pages' memory"):
+                self.array.init(call)
+            return
         fault = self.eager.init_device(start, end, nid, pgmap, shift, call.altmap)
         if fault is None:
             assert self.array.init(call) == end - start
@@ -265,6 +284,20 @@ def test_described_and_materialised_sections_are_the_same(name, steps):
         comparison.step(*step)
     for start, nr_pages in comparison.ranges:
         comparison.compare(start, nr_pages)
+
+
+@pytest.mark.parametrize("name", ["6.1", "6.12"])
+def test_a_compound_that_runs_into_shared_pages_is_refused(name):
+    """One memory would change in many places at once; the refusal changes nothing.
+
+    |sec 0
+    |b|===device a, deduplicated===|          b: one subsection with an altmap, its compound runs 77 pages into a
+    """
+    comparison = Comparison(name)
+    comparison.step("bind", ("add", 0, 1, 100), ("init", 0, 9, None, 0))
+    before = comparison.array.view(START + SUBSECTION, 99 * SUBSECTION).copy()
+    comparison.step("bind", ("add", 0, 0, 100), ("init", 0, 9, (0, 77), 0))
+    assert (comparison.array.view(START + SUBSECTION, 99 * SUBSECTION) == before).all()
 
 
 @pytest.mark.parametrize("name", ["5.17", "6.1", "6.12"])

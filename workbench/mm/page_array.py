@@ -111,6 +111,7 @@ class PageArray:
         blocks = np.zeros(self.nr_pages // PAGEBLOCK_NR_PAGES // _BLOCKS_PER_WORD, np.uint64)
         self._vm = memmap(kernel, root.reshape(self.nr_pages, WORDS), blocks, self.start_pfn)
         self._subsections = np.zeros(self.nr_sections, np.uint64)
+        self._shared = np.zeros(self.nr_sections, np.uint64)
         self._present = np.zeros(self.nr_sections, np.bool_)
         self._touched = np.zeros(self.nr_sections, np.bool_)
         self._filling = Lock()
@@ -147,6 +148,7 @@ class PageArray:
                 blocks = section * _BLOCK_WORDS_PER_SECTION
                 self._vm.pageblock_flags[blocks : blocks + _BLOCK_WORDS_PER_SECTION] = 0
             self._subsections[section] |= np.uint64(bits)
+            self._shared[section] &= ~np.uint64(bits)
         for lo, hi in self._present_rows(start_pfn, nr_pages):
             self._vm.pages[lo:hi] = 0
 
@@ -217,11 +219,13 @@ class PageArray:
         Raises
         ------
         WorkbenchError
-            The pages of the range or its node do not exist, or the kernel would fault; ``changed``
-            then says what was initialised before that.
+            The pages of the range or its node do not exist; the last compound would run into pages that share
+            their memory with others; or the kernel would fault: ``changed`` then says what was initialised
+            before that.
         """
         self._require_valid(call)
         end = self.written_end(call)
+        self._note_sharing(call, end)
         fault = self._first_missing(call.start_pfn, end)
         if fault is None:
             self._calls.append(call)
@@ -254,6 +258,24 @@ class PageArray:
                 reached = slice(max(low - first, 0), max(high - first + 1, 0))
                 alone[reached] &= self._first_call[first : last + 1][reached] > at
         return alone
+
+    def _note_sharing(self, call: InitCall, end: int) -> None:
+        """Remember which subsections share vmemmap pages; refuse stores into those of a neighbour.
+
+        Pages that a deduplicating kernel maps to one memory are rows of their own here, each stored to by its own
+        initialisation.  A neighbour whose last compound runs over would change all rows of one memory at once.
+        """
+        over = -(-(min(end, self.end_pfn) - call.end_pfn) // PAGES_PER_SUBSECTION) * PAGES_PER_SUBSECTION
+        if any(int(self._shared[at]) & bits for at, bits in self._subsection_bits(call.end_pfn, over)):
+            raise WorkbenchError(
+                f"the last compound page of pfn {call.start_pfn:#x}-{call.end_pfn - 1:#x} runs to pfn {end - 1:#x}, "
+                "into pages that share their struct pages' memory with others; that is not computed here. "
+                f"Use a range of whole compounds of {count(1 << call.vmemmap_shift)} pages."
+            )
+        step = plain(page_alloc.pfns_per_compound)(self._vm, call.vmemmap_shift)
+        if call.pgmap is not None and plain(page_alloc.compound_nr_pages)(self._vm, step, call.altmap) < step:
+            for at, bits in self._subsection_bits(call.start_pfn, call.end_pfn - call.start_pfn):
+                self._shared[at] |= np.uint64(bits)
 
     def written_end(self, call: InitCall) -> int:
         """The pfn after the last struct page ``call`` stores to."""
@@ -461,6 +483,11 @@ class PageArray:
         """
         self._require_existing(start_pfn, nr_pages)
         self.materialise(start_pfn, nr_pages)
+        return self._vm
+
+    @property
+    def memmap(self) -> Memmap:
+        """The array for a kernel whose caller has seen to it that the sections it stores to have their memory."""
         return self._vm
 
     def words(self, pfn: int) -> list[int]:
