@@ -184,11 +184,21 @@ class Mm:
         The release; a few calls differ (``mremap()`` of a part, ``mprotect()`` of a 1 GiB entry).
     soft_dirty : bool
         Whether the kernel tracks soft-dirty entries (CONFIG_MEM_SOFT_DIRTY).
+
+    Attributes
+    ----------
+    vmas : list of Vma
+    pt : PageTables
+    thp_disabled : bool
+        prctl(PR_SET_THP_DISABLE): no area gets huge entries.
+    gone : bool
+        The process has ended.
     """
 
     def __init__(self, base: str, *, soft_dirty: bool = True) -> None:
         self.base = base
         self.soft_dirty = soft_dirty
+        self.thp_disabled = False
         self.vmas: list[Vma] = []
         self.pt: PageTables = pgtable.page_tables()
         self.gone = False
@@ -497,6 +507,13 @@ class Mm:
         """Clear the entries of a range; how many there were."""
         return int(pgtable.zap(self.pt, start, end))
 
+    def walk_page_range(self, start: int, end: int) -> None:
+        """What a walk for smaps, pagemap or mincore leaves behind: it splits 1 GiB entries, that is, clears them.
+
+        Kernel: mm/pagewalk.c, ``walk_pud_range()``; mm/huge_memory.c, ``__split_huge_pud()``.
+        """
+        pgtable.split_puds(self.pt, start, end)
+
     def touch(self, addr: int, count: int = 1, stride: int = PAGE_SIZE, write: bool = False) -> None:
         """Access bytes as a user program does.
 
@@ -560,6 +577,10 @@ class Mm:
         """The deepest entry for ``addr``: its level and its word (0 where nothing is mapped)."""
         level, table, index = pgtable.walk(self.pt, addr)
         return pgtable.Level(level), int(self.pt.entries[table, index])
+
+    def leaves(self, vma: Vma) -> np.ndarray:
+        """Leaf entries of an area by level, as int64[3]."""
+        return pgtable.count_leaves(self.pt, vma.start, vma.end)
 
     def translate(self, addr: int) -> int | None:
         """The pfn mapped at ``addr``, or None."""

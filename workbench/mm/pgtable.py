@@ -226,6 +226,21 @@ def zap(pt, start, end):
 
 
 @jit
+def split_puds(pt, start, end):
+    """Clear the 1 GiB entries that map a byte of ``[start, end)``: there is no other way to split one.
+
+    Kernel: mm/huge_memory.c, ``__split_huge_pud()``.
+    """
+    addr = start
+    while addr < end:
+        level, table, index = walk(pt, addr)
+        if level == 2:
+            pt.entries[table, index] = _NONE
+        size = np.int64(1) << (12 + 9 * max(level, 2))
+        addr = (addr & ~(size - 1)) + size
+
+
+@jit
 def protect(pt, start, end, bits, mask, clear_pud):
     """In every leaf entry that lies in ``[start, end)``, replace the bits of ``mask`` by ``bits``.
 

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A process: open files, an address space, and the system calls that touch device memory."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from workbench.abi.constants import PAGE_SHIFT, PAGE_SIZE
+from workbench.dax.device import DaxFile
+from workbench.errors import Signalled, WorkbenchError
+from workbench.mm import hwpoison_inject
+from workbench.mm.madvise import Madv, madvise, mlock
+from workbench.mm.mmap import Map, Mm, Prot
+from workbench.mm.pgtable import Level
+
+if TYPE_CHECKING:
+    from workbench.machine.machine import Machine
+
+_RW = Prot.READ | Prot.WRITE
+
+
+class PlainFile:
+    """A regular file in RAM: something to read into device memory from.
+
+    Parameters
+    ----------
+    length : int
+        Bytes.
+    """
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+
+class Process:
+    """One process of a machine.
+
+    Parameters
+    ----------
+    machine : Machine
+    name : str
+
+    Attributes
+    ----------
+    mm : Mm
+    early_kill : bool
+        PR_MCE_KILL_EARLY: it is told of memory that failed before it touches it.
+    """
+
+    def __init__(self, machine: Machine, name: str, mm: Mm | None = None) -> None:
+        self.machine = machine
+        self.name = name
+        self.mm = mm or Mm(machine.kernel.tree.base, soft_dirty=machine.options["MEM_SOFT_DIRTY"])
+        self.early_kill = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return not self.mm.gone
+
+    # files
+
+    def open(self, device: str, mode: str = "rw", *, direct: bool = False) -> DaxFile:
+        """open(2) of a device's file.
+
+        Parameters
+        ----------
+        device : str
+            ``dax0.1``.
+        mode : str
+            ``r``, ``w`` or ``rw``.
+        direct : bool
+            O_DIRECT.
+
+        Raises
+        ------
+        WorkbenchError
+            ENOENT, EINVAL.
+        """
+        inode = self.machine.inode(device)
+        return inode.open(readable="r" in mode, writable="w" in mode, direct=direct)
+
+    # memory
+
+    def mmap(
+        self,
+        file: DaxFile,
+        length: int,
+        offset: int = 0,
+        prot: Prot = _RW,
+        flags: int = Map.SHARED,
+        addr: int = 0,
+        chosen: int | None = None,
+    ) -> int:
+        """mmap(2), see :meth:`workbench.mm.mmap.Mm.mmap`."""
+        return self.mm.mmap(file, length, offset, prot, flags, addr, chosen)
+
+    def munmap(self, addr: int, length: int) -> None:
+        """munmap(2), see :meth:`workbench.mm.mmap.Mm.munmap`."""
+        self.mm.munmap(addr, length)
+
+    def mprotect(self, addr: int, length: int, prot: Prot) -> None:
+        """mprotect(2), see :meth:`workbench.mm.mmap.Mm.mprotect`."""
+        self.mm.mprotect(addr, length, prot)
+
+    def mremap(
+        self, addr: int, old_length: int, new_length: int, *, may_move: bool = True, chosen: int | None = None
+    ) -> int:
+        """mremap(2), see :meth:`workbench.mm.mmap.Mm.mremap`."""
+        return self.mm.mremap(addr, old_length, new_length, may_move, chosen)
+
+    def mlock(self, addr: int, length: int) -> None:
+        """mlock(2), see :func:`workbench.mm.madvise.mlock`."""
+        mlock(self.mm, addr, length)
+
+    def madvise(self, addr: int, length: int, advice: Madv) -> None:
+        """madvise(2); HWPOISON and SOFT_OFFLINE inject memory failure.
+
+        Raises
+        ------
+        WorkbenchError
+            See :func:`workbench.mm.madvise.madvise` and :func:`workbench.mm.hwpoison_inject.madvise_inject_error`.
+        Signalled
+            The memory failure hit this process.
+        """
+        if advice in (Madv.HWPOISON, Madv.SOFT_OFFLINE):
+            outcome = hwpoison_inject.madvise_inject_error(
+                self.machine, self, addr, length, soft=advice == Madv.SOFT_OFFLINE
+            )
+            self.machine.report(outcome, self)
+            return
+        madvise(self.mm, addr, length, advice, ksm=self.machine.options["KSM"])
+
+    def touch(self, addr: int, count: int = 1, stride: int = PAGE_SIZE, write: bool = False) -> int | None:
+        """Read or write bytes, as a program does.
+
+        Parameters
+        ----------
+        addr : int
+        count, stride : int
+            Accesses, and bytes from one to the next.
+        write : bool
+            Stores 1, 2, 3, ... and reads each back.
+
+        Returns
+        -------
+        int or None
+            The last byte read; None where the contents are not known.
+
+        Raises
+        ------
+        Signalled
+            SIGSEGV or SIGBUS.
+        """
+        done = count
+        try:
+            self.mm.touch(addr, count, stride, write)
+        except Signalled as signalled:
+            done = signalled.at_index
+            raise
+        finally:
+            if write:
+                for index in range(done):
+                    self.machine.contents[self._physical(addr + index * stride)] = index + 1 & 0xFF
+        return self.machine.contents.get(self._physical(addr + (count - 1) * stride), 0)
+
+    def _physical(self, addr: int) -> int:
+        pfn = self.mm.translate(addr)
+        assert pfn is not None  # it was accessed just now
+        return (pfn << PAGE_SHIFT) + addr % PAGE_SIZE
+
+    def fork(self, name: str) -> Process:
+        """fork(2): the child maps the same files and faults its own entries."""
+        child = Process(self.machine, name, self.mm.fork())
+        self.machine.processes[name] = child
+        return child
+
+    def exit(self) -> None:
+        """The process ends, its mappings with it."""
+        self.mm.exit()
+        self.machine.processes.pop(self.name, None)
+
+    # plain files, whose data lies in device memory
+
+    def read_file(self, file: PlainFile, length: int, buffer: int) -> int:
+        """read(2) of a plain file into ``buffer``; what the memory holds then is not known.
+
+        Raises
+        ------
+        WorkbenchError
+            EFAULT: the buffer cannot be written.
+        """
+        return self._copy(file, length, buffer, write=True)
+
+    def write_file(self, file: PlainFile, length: int, buffer: int) -> int:
+        """write(2) to a plain file from ``buffer``.
+
+        Raises
+        ------
+        WorkbenchError
+            EFAULT: the buffer cannot be read.
+        """
+        return self._copy(file, length, buffer, write=False)
+
+    def _copy(self, file: PlainFile, length: int, buffer: int, write: bool) -> int:
+        length = min(length, file.length) if write else length
+        first = buffer // PAGE_SIZE * PAGE_SIZE
+        pages = -(-(buffer + length - first) // PAGE_SIZE)
+        try:
+            self.mm.touch(first, pages, PAGE_SIZE, write)
+        except Signalled as signalled:
+            raise WorkbenchError(
+                f"bad user address {signalled.signal.addr:#x}. Map the buffer first.", errno.EFAULT
+            ) from signalled
+        if write:
+            for at in range(buffer, buffer + length):
+                self.machine.contents[self._physical(at)] = None
+        return length
+
+    # what /proc tells
+
+    def pagemap(self, addr: int, nr_pages: int) -> list[tuple[int, int | None]]:
+        """/proc/PID/pagemap: address and pfn (None: not present) of each page.
+
+        Reading it clears the 1 GiB entries that it meets.
+        """
+        self.mm.walk_page_range(addr, addr + nr_pages * PAGE_SIZE)
+        addresses = range(addr, addr + nr_pages * PAGE_SIZE, PAGE_SIZE)
+        return [(at, self.mm.translate(at)) for at in addresses]
+
+    def smaps(self) -> dict[str, int]:
+        """/proc/PID/smaps of the first device mapping: page sizes and what is resident, in kB.
+
+        Pages of 4 KiB entries of a device count as none; reading clears the 1 GiB entries.
+        """
+        vma = self.mm.vmas[0]
+        self.mm.walk_page_range(vma.start, vma.end)
+        leaves = self.mm.leaves(vma)
+        pagesize = vma.file.pagesize(vma)
+        return {
+            "kernel_page_kB": pagesize >> 10,
+            "mmu_page_kB": pagesize >> 10,
+            "rss_kB": int(leaves[Level.PMD]) * (Level.PMD.size >> 10),
+        }
