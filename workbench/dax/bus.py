@@ -225,6 +225,7 @@ class DaxBus:
         device = region.devices.get(name.strip())
         if device is None:
             raise WorkbenchError(f"region {region_id} has no device {name!r}.", errno.ENXIO)
+        self._lock(device)
         if device.bound or device.size:
             state = f"bound to {device.driver}" if device.bound else f"{text.size(device.size)} large"
             raise WorkbenchError(f"{name} is {state}. Unbind it and set its size to 0.", errno.EBUSY)
@@ -263,6 +264,7 @@ class DaxBus:
                 errno.EINVAL,
             )
         self._require_region(device)
+        self._lock(device)
         dev_dax_resize(device, size)
 
     def align_store(self, name: str, value: int | str) -> None:
@@ -284,6 +286,7 @@ class DaxBus:
         if align not in _ALIGNS:
             raise WorkbenchError(f"{name}: an align is 4 KiB, 2 MiB or 1 GiB; got {align} bytes.", errno.EINVAL)
         self._require_region(device)
+        self._lock(device)
         if device.bound:
             raise WorkbenchError(f"{name} is bound to {device.driver}. Unbind it first.", errno.EBUSY)
         unit = max(align, MEMREMAP_COMPAT_ALIGN)
@@ -317,6 +320,7 @@ class DaxBus:
             raise WorkbenchError(f"a mapping is start-end in hex; got {value!r}.", errno.EINVAL)
         start, end = (_kstrtoull(part, "mapping", 16) for part in parts)
         self._require_region(device)
+        self._lock(device)
         size = (end - start + 1) % _U64
         if size % device.allocation_unit:
             raise WorkbenchError(
@@ -333,6 +337,13 @@ class DaxBus:
                 f"{name} is static: its {attribute} is read-only. Make its namespace anew.", errno.EACCES
             )
         return device
+
+    def _lock(self, device: DevDax) -> None:
+        """Take the device's lock, which an unbind holds while it waits."""
+        if self.blocked_in(device.name):
+            raise WorkbenchError(
+                f"an unbind of {device.name} waits for pages that are held, and this would wait for it. Drop the pages."
+            )
 
     def _require_region(self, device: DevDax) -> None:
         if not device.region.bound:
@@ -434,6 +445,7 @@ class DaxBus:
                 raise WorkbenchError(
                     f"{name}: {driver} takes no such device. Write its name to {driver}'s new_id.", errno.ENODEV
                 )
+            self._lock(device)
             if device.bound:
                 raise WorkbenchError(f"{name} is bound to {device.driver} already.", errno.EBUSY)
             self._probe(driver, device)
@@ -486,8 +498,7 @@ class DaxBus:
             dev_dax_kmem_remove(self._kmem.pop(device))
             device.driver = None
             return True
-        if not device.alive:
-            raise WorkbenchError(f"an unbind of {name} waits already, and this one would wait for it. Drop the pages.")
+        self._lock(device)
         return self._unbound(device, probe.dev_dax_release(device, self.zone_device))
 
     def unbind_continue(self, name: str) -> bool:

@@ -316,6 +316,19 @@ def put_dev_pagemap(pgmaps, slot):
 
 
 @jit
+def range_with(pgmaps, pfn):
+    """Row of the table whose range holds ``pfn``, -1 where none does."""
+    low, high = 0, len(pgmaps.first_pfn)
+    while low < high:
+        middle = (low + high) // 2
+        if pgmaps.first_pfn[middle] <= pfn:
+            low = middle + 1
+        else:
+            high = middle
+    return low - 1 if low and pfn <= pgmaps.last_pfn[low - 1] else -1
+
+
+@jit
 def get_dev_pagemap(pgmaps, pfn, cached):
     """The pgmap of ``pfn``, with a reference.
 
@@ -341,8 +354,8 @@ def get_dev_pagemap(pgmaps, pfn, cached):
         if pgmaps.range0_first[cached] <= pfn <= pgmaps.range0_last[cached]:
             return cached
         put_dev_pagemap(pgmaps, cached)
-    at = np.searchsorted(pgmaps.first_pfn, pfn, side="right") - 1
-    if at < 0 or pfn > pgmaps.last_pfn[at]:
+    at = range_with(pgmaps, pfn)
+    if at < 0:
         return -1
     slot = pgmaps.slot[at]
     if pgmaps.live[slot] == 0:
@@ -627,30 +640,48 @@ class ZoneDevice:
             raise WorkbenchError(f"the pgmap at {pgmap.address:#x} has no pages, or is being unmapped already.")
         self._live[mapped.slot] = 0
         walks = self.array.kernel.tree.puts_pages_at_teardown
-        held = [np.empty(0, np.int64)]
+        unread: list[tuple[int, int]] = []
         for range_id in range(mapped.ranges):
-            if walks:
-                held.append(self._put_range(pgmap, range_id, events))
-                self._refs[mapped.slot] += len(held[-1])
             self._refs[mapped.slot] -= pfn_len(self.array, pgmap, range_id)
-        mapped.held = np.concatenate(held)
+            if walks:
+                self._refs[mapped.slot] += self._put_range(mapped, range_id, unread, events)
+        if self._refs[mapped.slot]:  # the struct pages stay to be seen: those nobody has read yet are put too
+            for low, high in unread:
+                _drop(self.array, pgmap, low, high)
         return self.teardown_continue(pgmap)
 
-    def _put_range(self, pgmap: DevPagemap, range_id: int, events: Events | None) -> np.ndarray:
-        """Put the heads of a range; the pfns (int64[n]) of those that are held."""
+    def _put_range(self, mapped: _Mapped, range_id: int, unread: list[tuple[int, int]], events: Events | None) -> int:
+        """Put the heads of a range but those in struct pages nobody has read, which are added to ``unread``.
+
+        Returns
+        -------
+        int
+            References of the pgmap that were not given back.
+        """
+        pgmap = mapped.pgmap
         first, end = pfn_first(pgmap, range_id), pfn_end(pgmap, range_id)
         step = 1 << pgmap.vmemmap_shift if self.array.kernel.tree.has(4) else 1
         if self.pfn_next_by_one and step > 1:
             self._put_each_page(first, end)
-        pieces = list(self._pieces(init_call(pgmap, range_id), first, end, step))
-        walk = [(low, high) for low, high, touched in pieces if touched or events is not None]
-        for low, high in walk:
+        left = 0
+        for low, high, touched in self._pieces(init_call(pgmap, range_id), first, end, step):
+            if not touched and events is None:
+                unread.append((low, high))
+                continue
+            self._require_heads(low, high, step)
             _drop(self.array, pgmap, low, high, events)
-        held = np.concatenate([np.empty(0, np.int64), *(self._held(low, high, step) for low, high in walk)])
-        if len(held):  # the struct pages stay to be seen: those nobody has read yet are put too
-            for low, high in ((low, high) for low, high, _ in pieces if (low, high) not in walk):
-                _drop(self.array, pgmap, low, high)
-        return held
+            words = self.array.view(low, high - low)[::step]
+            still = (words[:, COUNTS] >> REFCOUNT_SHIFT).astype(np.int32) > 0
+            mapped.held = np.concatenate((mapped.held, low + np.flatnonzero(still) * step))
+            # What another's compound made a tail never gives its reference back.
+            left += int(still.sum()) + int(np.count_nonzero(words[:, COMPOUND_HEAD] & _HEAD_BIT))
+        return left
+
+    def _require_heads(self, first: int, end: int, step: int) -> None:
+        """Die where a page of a walk is a tail, by another's overrun, and the head has gone with that one."""
+        words = self.array.view(first, end - first)[::step, COMPOUND_HEAD]
+        for word in np.unique(words[words & _HEAD_BIT != 0]):
+            self.require_vmemmap(self.array.kernel.abi.pfn_of(int(word) - 1))
 
     def _pieces(self, call: InitCall, first: int, end: int, step: int) -> Iterator[tuple[int, int, bool]]:
         """A range cut where sections that were touched meet untouched ones: first head, end, whether touched."""
@@ -665,11 +696,6 @@ class ZoneDevice:
                 high = min(first + -(-(next_section - first) // step) * step, end)
             yield low, high, not alone
             low = high
-
-    def _held(self, first: int, end: int, step: int) -> np.ndarray:
-        """Pfns of the heads of a walk that somebody holds."""
-        words = self.array.view(first, end - first)[::step, COUNTS]
-        return first + np.flatnonzero((words >> REFCOUNT_SHIFT).astype(np.int32) > 0) * step
 
     def _put_each_page(self, first: int, end: int) -> None:
         """Put each page of a range, heads and tails alike."""
