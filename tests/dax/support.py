@@ -76,7 +76,7 @@ class _Refused:
 def hold(bus: DaxBus, pfn: int, by: int = 1) -> None:
     """Add to a page's reference count."""
     array = bus.zone_device.array
-    array.writable(pfn, 1).pages[pfn - array.start_pfn, 6] += np.uint64((by & 0xFFFFFFFF) << 32)
+    array.writable(pfn, 1).pages.view(np.int32)[pfn - array.start_pfn, 13] += by
 
 
 def refcount(bus: DaxBus, pfn: int) -> int:
