@@ -193,6 +193,10 @@ class Mm:
         prctl(PR_SET_THP_DISABLE): no area gets huge entries.
     gone : bool
         The process has ended.
+    has_pinned : bool
+        MMF_HAS_PINNED: pages of it were pinned once.
+    write_protect_seq : int64[1]
+        Odd while fork() copies the page tables.
     """
 
     def __init__(self, base: str, *, soft_dirty: bool = True) -> None:
@@ -202,6 +206,8 @@ class Mm:
         self.vmas: list[Vma] = []
         self.pt: PageTables = pgtable.page_tables()
         self.gone = False
+        self.has_pinned = False
+        self.write_protect_seq = np.zeros(1, np.int64)
 
     # areas
 

@@ -187,7 +187,11 @@ class PageArray:
         bool[nr_pages]
             False also outside the span.
         """
-        row = np.arange(start_pfn, start_pfn + nr_pages) - self.start_pfn
+        return self.exist(np.arange(start_pfn, start_pfn + nr_pages))
+
+    def exist(self, pfns: np.ndarray) -> np.ndarray:
+        """Whether the struct page of each of ``pfns`` (int64[n]) exists; see :meth:`exists`."""
+        row = pfns - self.start_pfn
         inside = (row >= 0) & (row < self.nr_pages)
         return inside & self._subsection_exists()[np.where(inside, row, 0) // PAGES_PER_SUBSECTION]
 
@@ -475,6 +479,11 @@ class PageArray:
         breaks = np.flatnonzero(np.diff(pfns) != 1) + 1
         runs = [self.view(int(run[0]), len(run)) for run in np.split(pfns, breaks)]
         return np.concatenate(runs)
+
+    @property
+    def memmap(self) -> Memmap:
+        """The array as kernels take it; the sections they touch must have their memory (:meth:`materialise`)."""
+        return self._vm
 
     def writable(self, start_pfn: int, nr_pages: int) -> Memmap:
         """The array for a kernel that stores to a range: its sections have their memory.
