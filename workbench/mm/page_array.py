@@ -480,11 +480,6 @@ class PageArray:
         runs = [self.view(int(run[0]), len(run)) for run in np.split(pfns, breaks)]
         return np.concatenate(runs)
 
-    @property
-    def memmap(self) -> Memmap:
-        """The array as kernels take it; the sections they touch must have their memory (:meth:`materialise`)."""
-        return self._vm
-
     def writable(self, start_pfn: int, nr_pages: int) -> Memmap:
         """The array for a kernel that stores to a range: its sections have their memory.
 
