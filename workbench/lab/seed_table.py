@@ -90,7 +90,7 @@ def seed_table(fit: Fit | None = None, measured: Mapping[Key, float] | None = No
     printed = {Key(s.size_mib, s.altmap, *s.family.split("-")[1:]): s.published_ms for s in seed_samples()}
     times = []
     for key in keys():
-        modelled = fit.media["pmem" if key.altmap else "dram"].ms(_events(key))
+        modelled = fit.media["pmem" if key.altmap else "dram"].ms(phase_events(key))
         values = (printed.get(key), modelled, measured.get(key))
         times += [Time(key, kind, ms) for kind, ms in zip(KINDS, values, strict=True)]
     return times
@@ -173,12 +173,12 @@ def what_if_text(medium: Medium) -> list[str]:
     lines = [medium.label, f"  {prices}", f"  {'MiB':>6}  phase {'before':>12} {'after':>12} {'ratio':>7}"]
     for size_mib in SIZES_MIB[False]:
         for phase in PHASES:
-            before, after = (medium.ms(_events(Key(size_mib, False, phase, state))) for state in STATES)
+            before, after = (medium.ms(phase_events(Key(size_mib, False, phase, state))) for state in STATES)
             lines += [f"  {size_mib:>6}  {phase:<5} {before:>9.1f} ms {after:>9.1f} ms {before / after:>7.1f}"]
     return lines
 
 
-def _events(key: Key) -> PinEvents:
+def phase_events(key: Key) -> PinEvents:
     """What is counted for a time; where the struct pages lie does not matter."""
     release = KERNELS[key.state]
     return pin_events(PHASES[key.phase], key.size_mib << 20, ALIGN, key.state == "after", release=release)
