@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A device whose memory a process maps, with page tables made by hand: what the pinning engine needs."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import numpy as np
+
+from tests.mm.support import START
+from workbench.mm import DevPagemap, PageArray, pgtable
+from workbench.mm.gup import PageRefcounts
+from workbench.mm.memremap import ZoneDevice
+from workbench.mm.mmap import AddressSpace, Mm, Vm, Vma, VmFault
+from workbench.mm.pgtable import Level, Pg
+from workbench.mm.resource import iomem_resource
+from workbench.series import Kernel, kernel
+
+BASE = 0x7F00_0000_0000
+"""User address of the mapping, a multiple of 1 GiB."""
+LEVELS = {"4K": Level.PTE, "2M": Level.PMD, "1G": Level.PUD}
+READ_WRITE = Vm.READ | Vm.WRITE | Vm.SHARED | Vm.MAYREAD | Vm.MAYWRITE | Vm.MAYSHARE
+
+
+class Memory:
+    """A file that maps page frames one to one from ``first_pfn`` on, by entries of one level.
+
+    ``fails`` is what a fault from the address ``fails_from`` on answers.
+    """
+
+    fsdax = False
+    readable = writable = True
+
+    def __init__(self, first_pfn: int, level: Level, bits: Pg = Pg.DEVMAP) -> None:
+        self.first_pfn, self.level, self.bits = first_pfn, level, bits
+        self.mapping = AddressSpace(0xFFFF888100001000)
+        self.fails_from, self.fails = 1 << 62, VmFault.SIGBUS
+        self.faults = 0
+
+    def touch(self, mm, vma, addr, nr, stride, write):
+        for done in range(nr):
+            at = addr + done * stride
+            if at >= self.fails_from:
+                return done, self.fails
+            self.faults += 1
+            self.enter(mm, vma, at, write)
+        return nr, VmFault.NOPAGE
+
+    def enter(self, mm, vma, addr, write=True):
+        """Put the entry that maps ``addr``; one that is there gets what the access needs."""
+        pfn = self.first_pfn + (vma.pgoff_of(addr & -self.level.size))
+        word = pfn << 12 | vma.page_prot | self.bits | (Pg.PSE if self.level else 0) | (Pg.DIRTY if write else 0)
+        mm.pt = pgtable.reserve(mm.pt, 3)
+        table = pgtable.table_for(mm.pt, addr, self.level)
+        mm.pt.entries[table, pgtable.entry_index(addr, self.level)] = np.uint64(word)
+
+
+class Pinning:
+    """A device of ``mib`` MiB and one process that maps it.
+
+    ``mm``, ``zone``, ``array``, ``file``, ``gup`` (the engine under test) and ``pgmap``.
+    """
+
+    def __init__(
+        self,
+        name: str | Kernel = "5.17",
+        align: str = "2M",
+        mib: int = 8,
+        *,
+        mapped: bool = True,
+        flags: Vm = READ_WRITE,
+        nr_pages: int | None = None,
+        **engine,
+    ) -> None:
+        k = kernel(name) if isinstance(name, str) else name
+        level = LEVELS[align]
+        self.nr_pages = mib << 8
+        self.array = PageArray(k, START, nr_pages or self.nr_pages)
+        addresses = count(0xFFFF888100A01000, 4096)
+        self.zone = ZoneDevice(self.array, iomem_resource(), lambda: next(addresses))
+        shift = k.tree.vmemmap_shift(level.size)
+        self.pgmap = DevPagemap(self.zone.new_address(), ((START, self.nr_pages),), vmemmap_shift=shift)
+        self.zone.memremap_pages(self.pgmap)
+        self.mm = Mm(k.tree.base)
+        self.file = Memory(START, level)
+        self.vma = Vma(BASE, BASE + (mib << 20), flags, self.file, 0)
+        self.mm._insert(self.vma)
+        if mapped:
+            for addr in range(self.vma.start, self.vma.end, level.size):
+                self.file.enter(self.mm, self.vma, addr)
+        self.gup = PageRefcounts(self.array, self.zone, **engine)
+
+    @property
+    def pages(self) -> np.ndarray:
+        """uint64[nr_pages, 8]: the device's struct pages now, a copy."""
+        return self.array.view(START, self.nr_pages).copy()
+
+    def addr(self, page: int) -> int:
+        """User address of a page of the device."""
+        return BASE + (page << 12)
