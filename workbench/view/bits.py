@@ -76,10 +76,10 @@ def draw_bits(map_: Panels, panel: Panel, abi: Abi, row: Sequence[int], pfn: int
         map_.figure.add_shape(type="path", path=path, xref=panel.x, yref="paper", line=line)
         above = map_.y_paper(panel.top_px - 6 - 15 * level)
         map_.figure.add_annotation(text=text, y=above, yanchor="bottom", **_within(x, text, per_bit), **place)
-    marks = _marks(abi, row, pfn, word)
-    xs = [63 - bit for bit, _ in marks]
+    said = marks(abi, row, pfn, word)
+    xs = [63 - bit for bit, _ in said]
     tip = map_.y_paper(panel.top_px + panel.height_px + 19)
-    for (_, text), x, level in zip(marks, xs, _levels(xs, [text for _, text in marks], per_bit), strict=True):
+    for (_, text), x, level in zip(said, xs, _levels(xs, [text for _, text in said], per_bit), strict=True):
         map_.figure.add_annotation(
             text=text,
             x=x,
@@ -94,7 +94,7 @@ def draw_bits(map_: Panels, panel: Panel, abi: Abi, row: Sequence[int], pfn: int
         )
 
 
-def _marks(abi: Abi, row: Sequence[int], pfn: int, word: int) -> list[tuple[int, str]]:
+def marks(abi: Abi, row: Sequence[int], pfn: int, word: int) -> list[tuple[int, str]]:
     """What to say about single bits: the page flags that are set, or what bit 0 of word 1 tells."""
     role = abi.role(row, pfn)
     if word == 0:

@@ -1,0 +1,447 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a memory map shows of a page array, asked part by part; knows nothing of browsers.
+
+``Model.answer`` takes a :class:`State` and the parts wanted, and returns plain values and one array a strip: the
+widget sends them, the static picture and the text form say the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from workbench.abi import STRUCT_PAGE_BYTES, WORDS, Abi
+from workbench.abi.constants import PAGE_SHIFT, PAGES_PER_SECTION
+from workbench.errors import WorkbenchError
+from workbench.mm import Altmap, PageArray
+from workbench.mm.sparse_vmemmap import Populated
+from workbench.text import count, pfn_range, size
+from workbench.text import pfn as pfn_text
+from workbench.text import word as word_text
+from workbench.view import palette, words
+from workbench.view.bits import marks
+from workbench.view.memory_map.reference import STRUCT_PAGE, source
+from workbench.view.memory_map.runs import Run, run_at, shown_pfns, unlike
+from workbench.view.memory_map.state import State
+from workbench.view.memory_map.stores import Stores, Writer, init_stores, last_writers
+from workbench.view.memory_map.tiles import Sums, Tiles, bin_edges, difference_sums, lane_totals
+
+PARTS = ("device", "zoom", "run", "page", "player")
+"""Parts that can be asked for, from the whole device down to one word; last the operation that is played."""
+
+_BOLD = re.compile(r"</?b>")
+
+_BINS = 4096
+"""Most bins a strip is cut into: no screen has more pixels."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """What is shown.
+
+    Parameters
+    ----------
+    array : PageArray
+        With the struct pages as they are; read, never written to.
+    before : PageArray, optional
+        The same pages otherwise, such as without the series.
+    name : str
+        Of the device.
+    altmap : Altmap, optional
+    backing : Populated, optional
+        What backs the struct pages: then there is a layer for it.
+    operations : mapping of str to xarray.Dataset
+        Recorded operations, oldest first, in the form of :func:`workbench.lab.trace.as_dataset`.
+    pgmap : int
+        Number of the range of the pgmap that is shown.
+    span : (int, int), optional
+        First pfn, and the pfn after the last; default: all that exists.
+    """
+
+    array: PageArray
+    before: PageArray | None = None
+    name: str = "device"
+    altmap: Altmap | None = None
+    backing: Populated | None = None
+    operations: Mapping[str, xr.Dataset] | None = None
+    pgmap: int = 0
+    span: tuple[int, int] | None = None
+
+
+class Model:
+    """A device as a memory map asks about it.
+
+    Parameters
+    ----------
+    device : Device
+
+    Raises
+    ------
+    WorkbenchError
+        No struct page exists, before and after do not fit, or an operation is of another kernel.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self.device, self.array = device, device.array
+        self.kernel, self.abi = device.array.kernel, device.array.kernel.abi
+        start, end = device.span or _existing_span(device.array)
+        self.tiles = Tiles(device.array, start, end, device.altmap, device.backing)
+        self.before = Tiles(device.before, start, end, device.altmap) if device.before is not None else None
+        self._differences: Sums | None = None
+        self._recorded = [Stores(name, trace) for name, trace in (device.operations or {}).items()]
+        for one in self._recorded:
+            if one.trace.attrs["kernel"] != self.kernel.name:
+                raise WorkbenchError(
+                    f"operation {one.name!r} was recorded on kernel {one.trace.attrs['kernel']}, the page array is of "
+                    f"{self.kernel.name}. Record it on the same kernel."
+                )
+        self._folds: dict[Run, list[int]] = {}
+        self._init: dict[Run, Stores | None] = {}
+
+    def refresh(self) -> None:
+        """Look at the struct pages anew: to be called after they were written to."""
+        for tiles in filter(None, (self.tiles, self.before)):
+            tiles.refresh()
+        self._differences = None
+        self._folds.clear()
+
+    # states
+
+    def first_state(self) -> State:
+        """Where to begin: the first tail of the device's first compound page, at compound_head."""
+        data = self.tiles.start_pfn
+        if self.device.altmap is not None:
+            data = self.device.altmap.base_pfn + self.device.altmap.reserve + self.device.altmap.free
+        return State(self.kernel.name, self.device.pgmap, min(data + 1, self.tiles.end_pfn - 1), 1)
+
+    def require(self, state: State) -> State:
+        """``state`` with its zoom filled in, if this device can show it.
+
+        Raises
+        ------
+        WorkbenchError
+            It is of another kernel or pgmap, of a page that is not in the device, or of an unknown layer.
+        """
+        if (state.tree, state.pgmap) != (self.kernel.name, self.device.pgmap):
+            raise WorkbenchError(
+                f"this map shows tree={self.kernel.name}/pgmap={self.device.pgmap}; asked for: tree={state.tree}/"
+                f"pgmap={state.pgmap}. Make a map of that kernel."
+            )
+        self.tiles.require_inside(state.pfn, state.pfn + 1)
+        if state.layer not in self.tiles.lanes:
+            raise WorkbenchError(f"there is no layer {state.layer!r}; use one of {', '.join(self.tiles.lanes)}.")
+        zoom = state.zoom or self.section_of(state.pfn)
+        self.tiles.require_inside(*zoom)
+        if state.step >= 0:
+            operations = self.operations(state.pfn)
+            if state.op >= len(operations):
+                raise WorkbenchError(f"op={state.op}: there are {len(operations)} operations here. Count from 0.")
+            stores = len(operations[state.op])
+            if state.step > stores:
+                raise WorkbenchError(f"step={state.step}: {operations[state.op].name} has {count(stores)} stores here.")
+        return replace(state, zoom=zoom)
+
+    def line(self, state: State) -> str:
+        """``state`` as one line, without a zoom that is the pfn's section."""
+        return str(replace(state, zoom=None) if state.zoom == self.section_of(state.pfn) else state)
+
+    def snapped(self, state: State, page: int) -> State:
+        """``state`` at struct page ``page`` of the compound page that holds its pfn, or at the last one before."""
+        run = run_at(self.array, state.pfn)
+        return replace(state, pfn=run.pfn + min(max(page, 0), run.nr_pages - 1))
+
+    def section_of(self, pfn: int) -> tuple[int, int]:
+        """The part of the device that lies in the section of ``pfn``."""
+        first = pfn // PAGES_PER_SECTION * PAGES_PER_SECTION
+        return max(first, self.tiles.start_pfn), min(first + PAGES_PER_SECTION, self.tiles.end_pfn)
+
+    # what is asked
+
+    def facts(self) -> dict[str, Any]:
+        """What does not change: the device, its layers, colours of roles."""
+        start, end = self.tiles.start_pfn, self.tiles.end_pfn
+        return {
+            "name": self.device.name,
+            "title": self.title,
+            "tree": self.kernel.name,
+            "pgmap": self.device.pgmap,
+            "before": self.device.before.kernel.name if self.device.before is not None else "",
+            "start": start,
+            "end": end,
+            "layers": [
+                {"key": key, "label": self.tiles.labels[key], "lanes": [[one.label, one.role] for one in lanes]}
+                for key, lanes in self.tiles.lanes.items()
+            ],
+            "roles": {role: [look.fill, look.outline, look.pattern] for role, look in palette.ROLES.items()},
+        }
+
+    @property
+    def title(self) -> str:
+        """The device in a line."""
+        pages = self.tiles.end_pfn - self.tiles.start_pfn
+        return (
+            f"{size(pages << PAGE_SHIFT)} · kernel {self.kernel.name} · {count(pages)} struct pages · "
+            f"{size(pages * STRUCT_PAGE_BYTES)} of vmemmap"
+        )
+
+    def answer(self, state: State, parts: Collection[str], bins: int = 800) -> tuple[dict[str, Any], list[np.ndarray]]:
+        """The parts wanted of what ``state`` shows.
+
+        Parameters
+        ----------
+        state : State
+        parts : collection of str
+            Of :data:`PARTS`.
+        bins : int
+            Pixels that a strip has, 1 to 4,096.
+
+        Returns
+        -------
+        dict
+            ``state`` (as text), ``said`` (what is selected, in a sentence), and one entry a part.  A strip names
+            its buffers by number.
+        list of uint32[n, lanes]
+
+        Raises
+        ------
+        WorkbenchError
+            The state cannot be shown.
+        """
+        if not 1 <= bins <= _BINS:
+            raise WorkbenchError(f"a strip has 1 to {_BINS} bins; got {bins}.")
+        state = self.require(state)
+        assert state.zoom is not None
+        out: dict[str, Any] = {"state": self.line(state), "at": _state_dict(state)}
+        buffers: list[np.ndarray] = []
+        for part, span in (("device", (self.tiles.start_pfn, self.tiles.end_pfn)), ("zoom", state.zoom)):
+            if part in parts:
+                out[part] = self._strip(state, span, bins, buffers)
+        run = run_at(self.array, state.pfn)
+        played = self.operations(state.pfn)[state.op] if state.step >= 0 else None
+        if "run" in parts:
+            out["run"] = self._run(state, run, played)
+        if "page" in parts:
+            out["page"] = self._page(state, run, played)
+        if "player" in parts:
+            out["player"] = self._player(state, played)
+        out["said"] = self._said(state, run, played)
+        return out, buffers
+
+    def operations(self, pfn: int) -> list[Stores]:
+        """What can be played at ``pfn``: the initialisation of its compound page, then what was recorded."""
+        run = run_at(self.array, pfn)
+        if run not in self._init:
+            self._init[run] = init_stores(self.array, run)
+        init = self._init[run]
+        return ([init] if init is not None else []) + self._recorded
+
+    def words_at(self, state: State, pfn: int) -> list[int]:
+        """The words of a struct page, while an operation is played as they were after its last store made."""
+        if state.step >= 0 and (words := self.operations(state.pfn)[state.op].after(pfn, state.step)) is not None:
+            return words
+        return self.array.words(pfn)
+
+    def differs(self, pfn: int) -> list[bool]:
+        """Which words of ``pfn`` differ between before and after."""
+        if self.device.before is None:
+            return [False] * WORDS
+        return [a != b for a, b in zip(self.device.before.words(pfn), self.array.words(pfn), strict=True)]
+
+    def totals(self, layer: str) -> dict[str, int]:
+        """Pages of the device by lane of ``layer``."""
+        return lane_totals(self.tiles, layer)
+
+    # parts
+
+    def _strip(self, state: State, span: tuple[int, int], bins: int, buffers: list[np.ndarray]) -> dict[str, Any]:
+        edges = bin_edges(*span, bins)
+        strip: dict[str, Any] = {"start": span[0], "end": span[1], "bins": len(edges) - 1, "rows": []}
+
+        def add(counts: np.ndarray) -> int:
+            buffers.append(np.ascontiguousarray(counts, np.uint32))
+            return len(buffers) - 1
+
+        if self.before is not None and state.layer in self.before.lanes:
+            strip["rows"].append(["before", add(self.before.counts(state.layer, edges))])
+        strip["rows"].append(["after" if self.before else "", add(self.tiles.counts(state.layer, edges))])
+        if self.before is not None:
+            self._differences = self._differences or difference_sums(self.before, self.tiles)
+            strip["differs"] = add(np.diff(self._differences(edges), axis=0))
+        pages = span[1] - span[0]
+        strip["text"] = f"{pfn_range(span[0], pages)}, {size(pages << PAGE_SHIFT)}"
+        strip["ends"] = [self._place(span[0]), self._place(span[1])]
+        return strip
+
+    def _place(self, pfn: int) -> str:
+        return size((pfn - self.tiles.start_pfn) << PAGE_SHIFT)
+
+    def _run(self, state: State, run: Run, played: Stores | None) -> dict[str, Any]:
+        pfns = shown_pfns(run, state.pfn)
+        if run not in self._folds:
+            self._folds[run] = unlike(self.array, run)
+        unlike_pfns = self._folds[run]
+        folded = run.nr_pages - len(pfns)
+        columns = [self._column(state, run, pfn, played) for pfn in pfns]
+        return {
+            "text": run.text,
+            "pfn": run.pfn,
+            "pages": run.nr_pages,
+            "order": run.order,
+            "fold": folded,
+            "unlike": [pfn_text(pfn) for pfn in unlike_pfns[:8]],
+            "alike": folded - len([pfn for pfn in unlike_pfns if pfn not in pfns]),
+            "columns": columns,
+        }
+
+    def _column(self, state: State, run: Run, pfn: int, played: Stores | None) -> dict[str, Any]:
+        row = self.words_at(state, pfn)
+        role = self._look(row, pfn)
+        column = {
+            "pfn": pfn,
+            "page": pfn - run.pfn,
+            "role": role,
+            "label": palette.ROLES[role].label.replace("further ", ""),
+            "short": words.short(self.abi, row, pfn),
+            "raw": [word_text(value) for value in row],
+            "differs": [w for w, unlike_ in enumerate(self.differs(pfn)) if unlike_] if played is None else [],
+        }
+        if self.device.before is not None:
+            old = self.device.before.words(pfn)
+            column["before"] = words.short(self.abi, old, pfn)
+            column["before_role"] = self._look(old, pfn)
+        if played is not None and state.step > 0:
+            store = played[state.step - 1]
+            if store.pfn == pfn:
+                was = played.after(pfn, state.step - 1) or row
+                column["changed"] = store.word
+                column["was"] = words.short(self.abi, was, pfn)[store.word]
+        return column
+
+    def _look(self, row: list[int], pfn: int) -> str:
+        """The key of :data:`palette.ROLES` that a struct page is drawn as."""
+        role = self.abi.role(row, pfn)
+        altmap = self.device.altmap
+        inside = altmap is not None and pfn < altmap.base_pfn + altmap.reserve + altmap.free
+        return palette.ALTMAP if role == "base" and inside else role
+
+    def _page(self, state: State, run: Run, played: Stores | None) -> dict[str, Any]:
+        pfn, row = state.pfn, self.words_at(state, state.pfn)
+        role = self._look(row, pfn)
+        long, differs = words.long(self.abi, row, pfn), self.differs(pfn)
+        writers = self._writers(state, run, played)
+        old = self.device.before.words(pfn) if self.device.before is not None else None
+        return {
+            "pfn": pfn,
+            "role": role,
+            "label": palette.ROLES[role].label,
+            "reference": f"struct page, {STRUCT_PAGE}, {self.abi.release}",
+            "words": [
+                {
+                    "raw": word_text(row[word]),
+                    "long": long[word],
+                    "by": writers[word],
+                    "old": word_text(old[word]) if old is not None and differs[word] else "",
+                }
+                for word in range(WORDS)
+            ],
+            "bits": _bits(self.abi, row, pfn, state.word),
+        }
+
+    def _writers(self, state: State, run: Run, played: Stores | None) -> list[str]:
+        release = self.kernel.tree.base
+        if played is not None:
+            by = [""] * WORDS
+            for number in played.to_page(state.pfn, state.step):
+                store = played[int(number)]
+                by[store.word] = f"{_function(store.site, release)}, store {count(store.number + 1)}"
+            return by
+        return [_who(one, release) for one in last_writers(self.array, state.pfn, self.operations(state.pfn))]
+
+    def _player(self, state: State, played: Stores | None) -> dict[str, Any]:
+        operations = self.operations(state.pfn)
+        out: dict[str, Any] = {"names": [one.name for one in operations], "op": state.op, "step": state.step}
+        shown = played or (operations[state.op] if state.op < len(operations) else None)
+        if shown is None:
+            return out | {"stores": 0, "line": "", "done": ""}
+        dropped = int(shown.trace.attrs["not_logged"])
+        out["stores"] = len(shown)
+        out["all"] = f"{count(len(shown))}" + (f" of {count(len(shown) + dropped)}" if dropped else "")
+        if state.step < 0:
+            return out | {"line": "the struct pages as they are now", "done": ""}
+        if state.step:
+            store = shown[state.step - 1]
+            out["line"] = (
+                f"{store.site}(): pfn {pfn_text(store.pfn)} +{8 * store.word}: "
+                f"{word_text(store.old)} → {word_text(store.new)}" + (" (locked)" if store.locked else "")
+            )
+            out["at"] = [store.pfn, store.word]
+        else:
+            out["line"] = f"before the first store of {shown.name}"
+        places, lines, locked = shown.written(state.step)
+        out["done"] = f"words written {count(places)} · cache lines dirtied {count(lines)} · locked {count(locked)}"
+        return out
+
+    def _said(self, state: State, run: Run, played: Stores | None) -> str:
+        """What is selected, as a sentence for those who do not see it."""
+        row = self.words_at(state, state.pfn)
+        label = palette.ROLES[self._look(row, state.pfn)].label
+        line = words.long(self.abi, row, state.pfn)[state.word]
+        bit = row[state.word] >> state.bit & 1
+        at = f"pfn {pfn_text(state.pfn)}, page {count(state.pfn - run.pfn)} of a {run.text}, {label}"
+        if run.order < 0:
+            at = f"pfn {pfn_text(state.pfn)}, page {count(state.pfn - run.pfn)} of {run.text}, {label}"
+        said = f"{at}. Word +{8 * state.word}: {line}. Bit {state.bit} is {bit}."
+        if played is not None:
+            said = f"Store {count(state.step)} of {count(len(played))}. {said}"
+        return said
+
+
+def _existing_span(array: PageArray) -> tuple[int, int]:
+    """First pfn that has a struct page, and the pfn after the last."""
+    sections = np.flatnonzero(array.alike() >= 0)
+    if not len(sections):
+        raise WorkbenchError(f"no struct page exists in {pfn_range(array.start_pfn, array.nr_pages)}. Add pages first.")
+    first, last = (array.start_pfn + int(sections[k]) * PAGES_PER_SECTION for k in (0, -1))
+    return (
+        first + int(np.flatnonzero(array.exists(first, PAGES_PER_SECTION))[0]),
+        last + int(np.flatnonzero(array.exists(last, PAGES_PER_SECTION))[-1]) + 1,
+    )
+
+
+def _state_dict(state: State) -> dict[str, Any]:
+    assert state.zoom is not None
+    return {
+        "pfn": state.pfn,
+        "word": state.word,
+        "bit": state.bit,
+        "lo": state.zoom[0],
+        "hi": state.zoom[1],
+        "layer": state.layer,
+        "op": state.op,
+        "step": state.step,
+    }
+
+
+def _bits(abi: Abi, row: list[int], pfn: int, word: int) -> dict[str, Any]:
+    return {
+        "word": word,
+        "raw": word_text(row[word]),
+        "spans": [[one.name, one.high, one.low, one.text] for one in words.spans(abi, row, pfn, word)],
+        "marks": [[bit, _BOLD.sub("", text).strip()] for bit, text in marks(abi, row, pfn, word)],
+    }
+
+
+def _function(site: str, release: str) -> str:
+    file = source(site, release)
+    return f"{site}(), {file}" if file else f"{site}()"
+
+
+def _who(writer: Writer, release: str) -> str:
+    if not writer.certain:
+        return "written by something that is not on record"
+    return _function(writer.site, release) if writer.site else "never written"
