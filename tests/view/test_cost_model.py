@@ -61,7 +61,7 @@ def test_residuals_fitted_and_foretold():
     fig = cost_model.residual_figure(FIT)
     fitted = next(trace for trace in fig.data if trace.name == "modelled")
     assert list(fitted.x) == pytest.approx([100 * value for value in FIT.residuals])
-    foretold = next(trace for trace in fig.data if trace.name == "modelled without that number")
+    foretold = next(trace for trace in fig.data if trace.name == "modelled without it")
     assert all(abs(out) >= abs(seen) for out, seen in zip(foretold.x, fitted.x, strict=True))
 
 
@@ -76,9 +76,15 @@ def test_tables_say_where_their_numbers_come_from():
     assert "◆ published" in told and "✕ modelled" in told and "measured" not in told
     assert re.search(r"127004 MiB, altmap +put +4120 +563 +7\.3", told)
     told = repr(cost_model.prices_table(FIT))
-    assert "96.80 ns" in told and "0.66 GB/s" in told and "✕ Modelled" in told
+    assert "96.80\xa0ns" in told and "0.66\xa0GB/s" in told and "✕ Modelled" in told
     told = repr(cost_model.limits_table(FIT))
     assert "each cost, at both sizes" in told and "+39.8%" in told and "never fitted" in told
+
+
+def test_the_counts_are_those_of_the_specification():
+    rows = {row[0]: row[1:] for row in cost_model.counts_table().rows}
+    assert rows["pin_user_pages_fast"] == ["1,536 / 512 / 512", "1,536 / 2 / 512", "3 / 2 / 3"]
+    assert rows["unpin_user_page_range_dirty_lock"] == ["1,024 / 512 / 512", "3 / 2 / 3", "3 / 2 / 3"]
 
 
 def test_other_sets_of_prices_stand_beside_the_model():
@@ -97,7 +103,7 @@ def test_a_medium_that_is_assumed_is_called_extrapolated():
 def test_the_registration_table_marks_a_lower_bound():
     one = registration(16 << 30, 2 << 20, True, False, FIT)
     (row,) = cost_model.registration_table([("after", one)]).rows
-    assert row[:2] == ["after", "8,192"] and row[7].startswith("≥ ") and row[4] == "24,576"
+    assert row[:2] == ["after", "8,192"] and row[7].startswith("≥\xa0") and row[4] == "24,576"
 
 
 @pytest.mark.parametrize("name", ["seed-table", "pin-cost-shares", "cost-residuals", "rdma-rounds"])

@@ -16,11 +16,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import plotly.graph_objects as go
 
 from workbench import text
 from workbench.lab.cost import MAX_RESIDUAL, TERMS, Fit, Sample, fit, held_out, leave_out
 from workbench.lab.media import Medium
+from workbench.lab.pin_events import PATHS, pin_events
 from workbench.lab.registration import Registration, Rounds
 from workbench.lab.seed_table import ALIGN, KINDS, PHASES, STATES, Key, Time, as_rows, keys, phase_events
 from workbench.view import palette
@@ -171,14 +173,14 @@ def residual_figure(model: Fit, width_px: int = palette.NOTEBOOK_PX) -> go.Figur
         y=[line for row in range(len(samples)) for line in (row, row, None)],
         mode="lines",
         line={"color": "#BBBBBB", "width": 9},
-        name="rounding of the published number",
+        name="rounding as published",
         hoverinfo="skip",
     )
     style = palette.provenance_style("modelled", palette.BLUE)["marker"]
     for name, values, symbol, color in (
         ("modelled", model.residuals, style["symbol"], palette.BLUE),
         (
-            "modelled without that number",
+            "modelled without it",
             [out.fit.residual(out.samples[0]) for out in foretold],
             "x-thin-open",
             palette.VERMILION,
@@ -258,12 +260,42 @@ def seed_view(times: Sequence[Time]) -> Table:
     )
 
 
+def counts_table(paths: Sequence[str] = PATHS, release: tuple[str, str] = ("5.16", "5.17")) -> Table:
+    """What each path does to the struct pages of 2 MiB: base pages, a compound page, one that is grabbed once.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Of :data:`workbench.lab.pin_events.PATHS`.
+    release : tuple of str
+        Without the series and with it.
+    """
+    rows = []
+    for path in paths:
+        states = (
+            pin_events(path, ALIGN, release=release[0]),
+            pin_events(path, ALIGN, compound=True, release=release[1]),
+            pin_events(path, ALIGN, compound=True, release=release[1], grab_once=True),
+        )
+        counts = [(one.locked, one.lines_written, one.lines_read) for one in states]
+        rows.append([path, *(" / ".join(map(text.count, one)) for one in counts)])
+    return Table(
+        f"{mark('derived')} Derived: locked operations / lines written / lines touched, for 512 struct pages. Those of "
+        f"pin_user_pages_fast and unpin_user_pages are {mark('captured')} captured as well: 5.15 and 5.17 stored and "
+        "touched as often. The last column is what THP and hugetlb do, and device-dax with patch 8 of version 4, which "
+        "was not merged.",
+        ["", f"base pages ({release[0]})", f"compound page ({release[1]})", "grabbed once"],
+        rows,
+    )
+
+
 def prices_table(model: Fit) -> Table:
     """The fitted prices with their standard errors, and the bandwidth that a line of 64 bytes at that price is."""
     rows = []
     for price in model.parameters:
-        rate = "" if price.name == "locked" else f"{64 / price.value:.2f} GB/s"
-        rows.append([price.name, f"{price.value:.2f} ns", f"± {price.stderr:.2f} ns", rate, TERMS[price.name].meaning])
+        rate = "" if price.name == "locked" else f"{64 / price.value:.2f}\xa0GB/s"
+        told = f"{price.value:.2f}\xa0ns", f"±\xa0{price.stderr:.2f}\xa0ns"
+        rows.append([price.name, *told, rate, TERMS[price.name].meaning])
     return Table(
         f"{mark('modelled')} Modelled: prices fitted to {len(model.samples)} published times, one standard error, and "
         "64 bytes over the price.",
@@ -284,13 +316,13 @@ def limits_table(model: Fit) -> Table:
     for what, by in groups:
         found = leave_out(by, model.samples)
         worst = max(found, key=lambda out: abs(out.worst))
-        typical = sorted(abs(out.worst) for out in found)[len(found) // 2]
+        typical = np.median([abs(out.worst) for out in found])
         which = _sample_name(max(worst.samples, key=lambda sample: abs(worst.fit.residual(sample))))
         rows.append([what, f"{typical:.1%}", f"{worst.worst:+.1%}", which])
     held = held_out()
     errors = {sample.name: model.residual(sample) for sample in held}
     worst_held = max(held, key=lambda sample: abs(errors[sample.name]))
-    typical = sorted(map(abs, errors.values()))[len(errors) // 2]
+    typical = np.median(np.abs(list(errors.values())))
     path = worst_held.events.path
     of = f"{path}, {_sample_name(worst_held)}, published {_ms(worst_held.published_ms)}"
     rows.append(["version 4's base pages, never fitted", f"{typical:.1%}", f"{errors[worst_held.name]:+.1%}", of])
@@ -351,7 +383,7 @@ def registration_table(cases: Sequence[tuple[str, Registration]]) -> Table:
             text.count(one.calls),
             *(text.count(n) for n in (one.pin.locked, one.pin.lines_written)),
             *(text.count(n) for n in (one.release.locked, one.release.lines_read, one.release.lines_written)),
-            f"≥ {_ms(one.pin_ms)}",
+            f"≥\xa0{_ms(one.pin_ms)}",
             _ms(one.release_ms),
         ]
         for name, one in cases
@@ -402,7 +434,7 @@ def _run_text() -> str:
 
 
 def _ms(value: float) -> str:
-    """``71 ms``, ``4.12 s``, ``0.26 ms``."""
+    """``71 ms``, ``4.12 s``, ``0.26 ms``; number and unit stay on one line."""
     if value >= 1000:
-        return f"{value / 1000:.3g} s"
-    return f"{value:.0f} ms" if value >= 100 else f"{value:.3g} ms"
+        return f"{value / 1000:.3g}\xa0s"
+    return f"{value:.0f}\xa0ms" if value >= 100 else f"{value:.3g}\xa0ms"
