@@ -527,9 +527,12 @@ def _poison(
     array.writable(page, 1).pages[page - array.start_pfn, FLAGS] |= np.uint64(array.kernel.abi.flag("hwpoison"))
     run.marked = (page,)
     run.step("store", "SetPageHWPoison()", f"pfn {page:#x}")
+    tasks = "rcu_read_lock()" if array.kernel.tree.base == "6.12" else "tasklist_lock"
+    run.step("lock", f"i_mmap_rwsem, {tasks}")
     victims = collect_procs(system, page, mapping, current)
     told = ", ".join(victim.task.name for victim in victims) or "nobody"
     run.step("walk", "collect_procs()", f"index {_index(array, page):#x}: {told}")
+    run.step("unlock", f"{tasks}, i_mmap_rwsem")
     length = max((1 << victim.size_shift for victim in victims if victim.size_shift), default=0)
     if length:
         start = (_index(array, page) << PAGE_SHIFT) & ~(length - 1)
