@@ -8,8 +8,8 @@ from itertools import count
 import numpy as np
 
 from tests.mm.support import START
-from workbench.mm import DevPagemap, PageArray, pgtable
-from workbench.mm.gup import PageRefcounts
+from workbench.mm import Altmap, DevPagemap, PageArray, pgtable
+from workbench.mm.gup import Backing, PageRefcounts
 from workbench.mm.memremap import ZoneDevice
 from workbench.mm.mmap import AddressSpace, Mm, Vm, Vma, VmFault
 from workbench.mm.pgtable import Level, Pg
@@ -28,7 +28,7 @@ class Memory:
     ``fails`` is what a fault from the address ``fails_from`` on answers.
     """
 
-    fsdax = False
+    backing = Backing.FILE
     readable = writable = True
 
     def __init__(self, first_pfn: int, level: Level, bits: Pg = Pg.DEVMAP) -> None:
@@ -56,9 +56,10 @@ class Memory:
 
 
 class Pinning:
-    """A device of ``mib`` MiB and one process that maps it.
+    """A device of ``mib`` MiB from pfn ``first`` on, and one process that maps it.
 
-    ``mm``, ``zone``, ``array``, ``file``, ``gup`` (the engine under test) and ``pgmap``.
+    ``mm``, ``zone``, ``array``, ``file``, ``gup`` (the engine under test) and ``pgmap``.  ``room`` is pages of
+    the array behind the device; ``altmap`` puts the struct pages into the device.
     """
 
     def __init__(
@@ -69,20 +70,28 @@ class Pinning:
         *,
         mapped: bool = True,
         flags: Vm = READ_WRITE,
-        nr_pages: int | None = None,
+        room: int = 0,
+        altmap: bool = False,
         **engine,
     ) -> None:
         k = kernel(name) if isinstance(name, str) else name
         level = LEVELS[align]
         self.nr_pages = mib << 8
-        self.array = PageArray(k, START, nr_pages or self.nr_pages)
+        metadata = max(level.size >> 12, 512) if altmap else 0
+        self.first = START + metadata
+        self.array = PageArray(k, START, metadata + self.nr_pages + room)
         addresses = count(0xFFFF888100A01000, 4096)
         self.zone = ZoneDevice(self.array, iomem_resource(), lambda: next(addresses))
         shift = k.tree.vmemmap_shift(level.size)
-        self.pgmap = DevPagemap(self.zone.new_address(), ((START, self.nr_pages),), vmemmap_shift=shift)
+        self.pgmap = DevPagemap(
+            self.zone.new_address(),
+            ((START, metadata + self.nr_pages),),
+            vmemmap_shift=shift,
+            altmap=Altmap(START, 2, metadata - 2) if altmap else None,
+        )
         self.zone.memremap_pages(self.pgmap)
         self.mm = Mm(k.tree.base)
-        self.file = Memory(START, level)
+        self.file = Memory(self.first, level)
         self.vma = Vma(BASE, BASE + (mib << 20), flags, self.file, 0)
         self.mm._insert(self.vma)
         if mapped:
@@ -93,7 +102,7 @@ class Pinning:
     @property
     def pages(self) -> np.ndarray:
         """uint64[nr_pages, 8]: the device's struct pages now, a copy."""
-        return self.array.view(START, self.nr_pages).copy()
+        return self.array.view(self.first, self.nr_pages).copy()
 
     def addr(self, page: int) -> int:
         """User address of a page of the device."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 import numpy as np
@@ -30,6 +31,20 @@ from workbench.text import count, pfn_range
 _FAST_FLAGS = Foll.WRITE | Foll.LONGTERM | Foll.FORCE | Foll.PIN | Foll.GET | Foll.FAST_ONLY
 _MOST_FAULTS = 3
 """Faults of one page after which the kernel would be going round in circles."""
+
+
+class Backing(Enum):
+    """What an area's memory is, as far as those who pin it ask."""
+
+    FILE = "file"
+    FSDAX = "fsdax"
+    HUGETLB = "hugetlb"
+    ANONYMOUS = "anonymous"
+
+
+def backing(vma: Vma) -> Backing:
+    """What an area maps: the ``backing`` of its file, without one an ordinary file (device-dax is one)."""
+    return getattr(vma.file, "backing", Backing.FILE)
 
 
 class Pgmaps(Protocol):
@@ -341,6 +356,18 @@ class PageRefcounts:
             return self.unpin_user_pages(pinned.pfns, make_dirty, events)
         return self.put_pages(pinned.pfns, events)
 
+    def set_pages_dirty(self, pfns: np.ndarray, base_only: bool, events: Events | None = None) -> None:
+        """set_page_dirty_lock() of each page; with ``base_only`` pages of compounds are passed over."""
+        self._need_held(pfns)
+        gup_fast.set_pages_dirty(self.vm, self.refs, pfns, base_only, events)
+
+    def compound(self, pfn: int) -> tuple[int, int]:
+        """First pfn and pages of the compound page that ``pfn`` is in; a base page is one of one."""
+        self._need_held(np.array([pfn]))
+        head = gup_fast.compound_head(self.vm, pfn - self.array.start_pfn, None)
+        order = gup_fast.compound_order(self.vm, self.refs, head, None)
+        return int(head) + self.array.start_pfn, 1 << int(order)
+
     def first_not_pinned(self, pfns: np.ndarray) -> int | None:
         """The first of ``pfns`` that page_maybe_dma_pinned() does not call pinned, or None."""
         at = gup_fast.first_not_pinned(self.vm, self.refs, pfns)
@@ -349,7 +376,7 @@ class PageRefcounts:
 
 def check_vma_flags(vma: Vma, flags: int) -> int:
     """check_vma_flags(): 0, or the positive errno with which an area refuses to be pinned."""
-    if flags & Foll.LONGTERM and getattr(vma.file, "fsdax", False):
+    if flags & Foll.LONGTERM and backing(vma) is Backing.FSDAX:
         return errno.EOPNOTSUPP
     need = Vm.WRITE if flags & Foll.WRITE else Vm.READ
     if vma.flags & need:

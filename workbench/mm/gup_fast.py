@@ -372,6 +372,15 @@ def put_user_pages(vm, refs, pages, freed, ev):
 
 
 @jit
+def set_pages_dirty(vm, refs, pages, base_only, ev):
+    """set_page_dirty_lock() of the head of each page; with ``base_only`` not of compound pages."""
+    for at in range(len(pages)):
+        head = compound_head(vm, pages[at] - vm.start_pfn, ev)
+        if not base_only or compound_order(vm, refs, head, ev) == 0:
+            set_page_dirty_lock(vm, refs, head, ev)
+
+
+@jit
 def first_not_pinned(vm, refs, pages):
     """Index of the first of ``pages`` that page_maybe_dma_pinned() does not call pinned; -1: all are.
 

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""drivers/infiniband/core: user memory registered with a network adapter."""
