@@ -96,6 +96,7 @@ LAYERS = (
     {"lab"},
     {"view"},
     {"cli_cost"},
+    {"cli_dax"},
     {"cli", "__main__"},
 )
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}

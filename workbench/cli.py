@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from workbench import __version__, cli_cost
+from workbench import __version__, cli_cost, cli_dax
 from workbench.errors import WorkbenchError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 captures_app = typer.Typer(help="Runs recorded from real kernels.", no_args_is_help=True)
 app.add_typer(captures_app, name="captures")
+cli_dax.register(app)
 cli_cost.register(app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
