@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 
 import numpy as np
@@ -54,23 +56,12 @@ def ranges(bus: DaxBus, name: str) -> list[tuple[int, int, int]]:
     return [(each.start_pfn, each.nr_pages, each.pgoff) for each in bus.device(name).ranges]
 
 
-def refused(errno_name: str | None, match: str = ""):
+@contextmanager
+def refused(errno_name: str | None, match: str | None = None) -> Iterator[pytest.ExceptionInfo[WorkbenchError]]:
     """The errno that is expected."""
-    return _Refused(errno_name, match)
-
-
-class _Refused:
-    def __init__(self, errno_name, match):
-        self.errno_name, self.raises = errno_name, pytest.raises(WorkbenchError, match=match)
-
-    def __enter__(self):
-        self.info = self.raises.__enter__()
-        return self.info
-
-    def __exit__(self, *exception):
-        caught = self.raises.__exit__(*exception)
-        assert self.info.value.errno_name == self.errno_name
-        return caught
+    with pytest.raises(WorkbenchError, match=match) as info:
+        yield info
+    assert info.value.errno_name == errno_name
 
 
 def hold(bus: DaxBus, pfn: int, by: int = 1) -> None:

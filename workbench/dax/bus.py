@@ -115,7 +115,7 @@ class DaxBus:
             EINVAL: a static region without an id, or a dynamic one with one; ENOMEM: the memory is not free.
         """
         if region.is_static != (id >= 0):
-            kind, word = ("static", "needs") if region.is_static else ("dynamic", "takes no")
+            kind, word = ("static", "needs an") if region.is_static else ("dynamic", "takes no")
             raise WorkbenchError(f"a {kind} region {word} id for its device; got {id}.", errno.EINVAL)
         if pgmap is not None and not region.is_static:
             raise WorkbenchError("custom dev_pagemap requires a static dax_region. Leave the pgmap out.")

@@ -576,7 +576,8 @@ class ZoneDevice:
             if error.errno is None and error.changed:  # the page fault of a compound that ran over its range
                 mapped.ranges += 1
                 self._index()
-                raise KernelCrash(str(error), changed=(*error.changed, *self._overwritten(pgmap, range_id))) from error
+                overwritten = [each for done in range(range_id + 1) for each in self._overwritten(pgmap, done)]
+                raise KernelCrash(str(error), changed=(*error.changed, *overwritten)) from error
             raise
         if altmap and pgmap.altmap:
             pgmap.altmap, mapped.altmap_blocks = altmap, altmap.alloc
