@@ -111,7 +111,7 @@ def test_a_conflict():
 
 
 def test_system_ram_is_refused_to_another_device():
-    """A second region over the same memory: its device meets the conflict as it comes, and is spoilt by that (patch 7)."""
+    """A second region over the same memory: its device meets the conflict at once, and keeps that pgmap."""
     bus = system_ram()
     to_ram(bus)
     region = bus.add_region(DaxRegion(1, START, SIZE))

@@ -233,7 +233,8 @@ class Bus(RuleBasedStateMachine):
         name = self.pick(index)
         file, free = self.file[name], [u for u, o in enumerate(self.owner) if o is None]
         more = units - len(file)
-        ok = name not in self.bound and more <= len(free)
+        whole = self.bus.device(name).align < 1 << 30 or units % 2 == 0
+        ok = name not in self.bound and more <= len(free) and whole
         self.expect(ok, self.bus.size_store, name, units * self.UNIT)
         if ok:
             for unit in free[: max(more, 0)]:

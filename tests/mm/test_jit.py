@@ -68,11 +68,16 @@ def exercise():
         page_alloc.memmap_init_zone_device(vm, 0, 512, zone, nid, pgmap, 9, False, 0, 512, ev)
         page_alloc.prep_compound_page(vm, 0, 9, ev)
         memremap.put_pages(vm, 0, 512, 9, ev)
+        memremap.put_each(vm, 0, 512, 1, True, ev)
         memmap.load(vm, 0, 0, ev)
         count(ev, 0)
         note_load(ev, 0)
         note_store(ev, 0, 0, word, word, Site.SetPageHead, Access.PLAIN)
     page_alloc.memmap_init_zone_device_nt(vm, 0, 512, zone, nid, pgmap, 9, False, 0, 512)
+    one = np.array([512], np.int64)
+    table = memremap.PgmapArray(one, one, one - 512, one, one, one, one.astype(np.uint8))
+    assert memremap.range_with(table, 511) == -1
+    memremap.put_dev_pagemap(table, memremap.get_dev_pagemap(table, 512, -1))
 
 
 def holds_float(kind):
