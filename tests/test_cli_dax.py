@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from workbench import cli
 from workbench.errors import Signalled, WorkbenchError
@@ -23,10 +24,15 @@ A = 8 * GIB
 """All of the region that boots unless told otherwise."""
 
 
+COMMAND = typer.main.get_command(cli.app)
+"""What ``cli.app()`` builds anew each time, built once."""
+
+
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path):
     """Run a command in this process: exit status, standard output, standard error."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(cli, "app", COMMAND)
 
     def command(*words):
         monkeypatch.setattr(sys, "argv", ["workbench", *map(str, words)])
@@ -440,6 +446,20 @@ def test_import_builds_the_listed_machine(path, run, dax, tmp_path):
     assert (row["size"], row["align"]) == (device["size"], device["align"])
     if "daxctl" in path.name:
         assert dax("list", "-RDM", "--state", state) == json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("kernel", ["5.10", "5.17", "6.12"])
+def test_import_of_cut_soft_reserved_memory(kernel, region, run, tmp_path):
+    create(region, "-s", "1G")
+    create(region, "-s", "1G", "-a", "1G")
+    region("destroy-device", "-f", "dax0.1")
+    create(region, "-s", "3G")
+    listed = region("list", "-RDM")
+    real, state = tmp_path / "real.json", tmp_path / "state.json"
+    real.write_text(json.dumps(listed))
+    status, _, err = run("import-daxctl", real, "--state", state, "--kernel", kernel)
+    assert (status, err) == (0, "")
+    assert region("list", "-RDM", "--state", state) == listed
 
 
 def test_import_says_what_the_series_saves(run):

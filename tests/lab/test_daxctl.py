@@ -44,7 +44,6 @@ def test_a_listing_leads_back_to_the_namespace_that_was_asked_for(path):
         "size": size,
         "align": align,
         "map": map,
-        "start": "0x140000000",
     }
 
 
@@ -217,6 +216,39 @@ def test_what_boots_as_listed_needs_no_cutting():
     bus = boot(cmdline="memmap=8G%4G-1+0xefffffff")
     hmem(bus)
     assert [action["op"] for action in daxctl.actions(daxctl.parse(listed(bus)))] == ["boot"]
+
+
+def test_regions_are_numbered_as_a_boot_does_it():
+    """Soft reserved memory listed as region 0 and 1, out of order, beside persistent memory listed as region 2."""
+    pmem = json.loads((ROOT / "data" / "daxctl" / "k6.1-static-2M-mem.daxctl-list.json").read_text())[0]
+    pmem["id"], pmem["devices"][0]["chardev"] = 2, "dax2.0"
+    soft = [
+        {
+            "path": f"/platform/hmem.{id}",
+            "id": id,
+            "size": GIB,
+            "align": 2 * MIB,
+            "devices": [
+                {
+                    "chardev": f"dax{id}.0",
+                    "size": GIB,
+                    "align": GIB,
+                    "mode": "system-ram",
+                    "mappings": [{"page_offset": 0, "start": start, "end": start + GIB - 1, "size": GIB}],
+                }
+            ],
+        }
+        for id, start in ((0, 12 * GIB), (1, 8 * GIB))
+    ]
+    boot_action, *rest = daxctl.actions(daxctl.parse([*soft, pmem]))
+    assert [span["start"] for span in boot_action["soft_reserved"]] == [hex(8 * GIB), hex(12 * GIB)]
+    assert [span["start"] for span in boot_action["persistent_memory"]] == [hex(5 * GIB)]
+    assert rest[0]["op"] == "create_namespace"
+    assert [(a["device"], a["start"]) for a in rest if a["op"] == "add_range"] == [
+        ("dax1.0", hex(8 * GIB)),
+        ("dax2.0", hex(12 * GIB)),
+    ]
+    assert [(a["device"], a["driver"]) for a in rest if a["op"] == "bind"] == [("dax1.0", "kmem"), ("dax2.0", "kmem")]
 
 
 def test_the_recorded_region_of_efi_fake_mem():

@@ -259,6 +259,9 @@ class _Reader:
         align = _align(row.get("align", PMD_SIZE))
         size = self._size(row.get("size", sum(d.size for d in devices)), align, f"region {row['id']}")
         persistent = "/ndbus" in str(row.get("path", ""))
+        ranges = [each for device in devices for each in device.ranges]
+        if ranges and not persistent and max(r.start + r.size for r in ranges) - min(r.start for r in ranges) < size:
+            self.assumed.append(f"region {row['id']}: memory before its first range is taken to lie behind the last")
         if persistent:
             self.assumed.append(
                 f"region {row['id']}: daxctl does not tell a namespace's map; unless given, the one is taken that "
@@ -280,6 +283,8 @@ class _Reader:
             size = self._size(namespace.get("size"), max(align, PMD_SIZE), name)
             devices.append(Device(device, size, align, enabled=namespace.get("state") != "disabled"))
             maps[device] = _map(namespace.get("map", "dev"))
+        if len(devices) > 1:
+            self.assumed.append(f"{row.get('dev')}: each of its namespaces is rebuilt in a region of its own")
         id = int("".join(filter(str.isdigit, str(row.get("dev", "region0")))) or 0)
         size = self._size(row["size"], MEMREMAP_COMPAT_ALIGN_MAX, f"region{id}") if "size" in row else 0
         return Region(id, True, size, tuple(devices), maps)
@@ -442,61 +447,58 @@ def actions(listing: Listing, map: str | None = None) -> list[dict[str, Any]]:
     """The actions that make a machine with these devices, in the form of the captures.
 
     Persistent memory: one region a namespace, as large as it, without labels.  Soft reserved memory: one
-    region that holds its devices' ranges, which are added one by one.
+    region that holds its devices' ranges, which are added one by one.  Regions are numbered as a boot
+    numbers them, persistent memory first, each kind by address.
     """
     placed = {each.device.name: each for each in place(listing, map)}
-    boot: dict[str, Any] = {"op": "boot", "persistent_memory": [], "soft_reserved": []}
-    done: list[dict[str, Any]] = []
+    namespaces = sorted((each.namespace for each in placed.values() if each.namespace), key=lambda n: n.start)
+    cut = []
     for region in listing.regions:
         own = [placed[device.name] for device in region.devices if device.size]
-        if region.persistent:
-            for each in own:
-                namespace = each.namespace
-                assert namespace is not None
-                boot["persistent_memory"].append(_span(namespace.start, namespace.start + namespace.size))
-                done.append(
-                    {
-                        "op": "create_namespace",
-                        "size": namespace.size,
-                        "align": namespace.align,
-                        "map": namespace.map,
-                        "start": hex(namespace.start),
-                    }
-                )
-        elif own:
+        if own and not region.persistent:
             start = min(first for each in own for first, _ in each.ranges) << PAGE_SHIFT
             end = max(first + pages for each in own for first, pages in each.ranges) << PAGE_SHIFT
-            boot["soft_reserved"].append(_span(start, max(end, start + region.size)))
-            done += _cut(region, own, start, max(end, start + region.size))
-    return [{key: value for key, value in boot.items() if value}, *done]
+            cut.append((start, max(end, start + region.size), own))
+    cut.sort(key=lambda each: each[0])
+    boot: dict[str, Any] = {"op": "boot"}
+    if namespaces:
+        boot["persistent_memory"] = [_span(each.start, each.start + each.size) for each in namespaces]
+    if cut:
+        boot["soft_reserved"] = [_span(start, end) for start, end, _ in cut]
+    made = [{"op": "create_namespace", "size": n.size, "align": n.align, "map": n.map} for n in namespaces]
+    for number, (start, end, own) in enumerate(cut, len(namespaces)):
+        made += _cut(number, own, start, end)
+    return [boot, *made]
 
 
 def _span(start: int, end: int) -> dict[str, str]:
     return {"start": hex(start), "end": hex(end)}
 
 
-def _cut(region: Region, own: list[Placed], start: int, end: int) -> Iterator[dict[str, Any]]:
+def _cut(region: int, own: list[Placed], start: int, end: int) -> Iterator[dict[str, Any]]:
     """Cut a soft reserved region, which boots as one device over all of it."""
-    first = f"dax{region.id}.0"
+    ids = {each.device.name: int(each.device.name.partition(".")[2]) for each in own}
+    only = own[0].device
     whole = ((start >> PAGE_SHIFT, (end - start) >> PAGE_SHIFT),)
-    if [(each.device.name, each.ranges, each.device.align) for each in own] == [(first, whole, PMD_SIZE)]:
+    if own[0].ranges == whole and (ids[only.name], only.align, only.mode, only.enabled) == (
+        0,
+        PMD_SIZE,
+        "devdax",
+        True,
+    ):
         return
-    yield {"op": "unbind", "device": first}
-    yield {"op": "set_size", "device": first, "size": 0}
-    last = max(int(each.device.name.split(".")[1]) for each in own)
-    yield from ({"op": "region_create", "region": region.id} for _ in range(last))
+    yield {"op": "unbind", "device": f"dax{region}.0"}
+    yield {"op": "set_size", "device": f"dax{region}.0", "size": 0}
+    yield from ({"op": "region_create", "region": region} for _ in range(max(ids.values())))
     for each in own:
-        name = each.device.name
+        name = f"dax{region}.{ids[each.device.name]}"
         yield {"op": "set_align", "device": name, "align": each.device.align}
         for pfn, pages in each.ranges:
             at = pfn << PAGE_SHIFT
-            yield {
-                "op": "add_range",
-                "device": name,
-                "start": hex(at),
-                "last": hex(at + (pages << PAGE_SHIFT) - 1),
-            }
-        if each.device.enabled and each.device.mode == "devdax":
+            yield {"op": "add_range", "device": name, "start": hex(at), "last": hex(at + (pages << PAGE_SHIFT) - 1)}
+        if each.device.mode == "system-ram":
+            yield {"op": "bind", "device": name, "driver": "kmem"}
+        elif each.device.enabled:
             yield {"op": "bind", "device": name}
 
 

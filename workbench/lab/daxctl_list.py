@@ -151,7 +151,8 @@ def select(bus: DaxBus, words: str, region: int | None = None) -> list[DevDax]:
 
 
 def _shown(devices: Iterable[DevDax], idle: bool, only: str | None) -> list[DevDax]:
-    return [device for device in devices if only in (None, device.name) and (idle or device.size)]
+    by_number = sorted(devices, key=lambda device: device.id)
+    return [device for device in by_number if only in (None, device.name) and (idle or device.size)]
 
 
 def _size(nbytes: int, human: bool) -> int | str:
