@@ -70,7 +70,7 @@ def test_writers_of_a_compound():
     array = filled("5.17", SECTION)
     stores = init_stores(array, run_at(array, START))
     assert stores is not None
-    head, first, tail = (last_writers(array, START + page, [stores]) for page in (0, 1, 3))
+    head, first, tail = (last_writers(array.words(START + page), START + page, [stores]) for page in (0, 1, 3))
     assert all(writer.certain for writer in head + first + tail)
     assert [writer.site for writer in head[:2]] == ["__SetPageHead", "__init_zone_device_page"]
     assert [writer.site for writer in first[1:4]] == ["prep_compound_tail", "prep_compound_head", "prep_compound_head"]
@@ -83,15 +83,16 @@ def test_a_replay_leaves_the_words_that_are_there(name, shift):
     stores = init_stores(array, run_at(array, START))
     assert stores is not None
     for page in (0, 1, 2, 7, 8, 200, 511):
-        assert all(writer.certain for writer in last_writers(array, START + page, [stores])), page
+        assert all(writer.certain for writer in last_writers(array.words(START + page), START + page, [stores])), page
 
 
 def test_a_write_off_the_record_is_not_ascribed_to_anyone(pair):
     array = filled("5.17", SECTION)
     array.writable(START, 8).pages[3, 4] = np.uint64(77)
     answer, _ = Model(Device(array)).answer(at(Model(Device(array)), START + 3), ["page"])
-    by = [word["by"] for word in answer["page"]["words"]]
-    assert by[4] == "written by something that is not on record" and by[1].startswith("prep_compound_tail()")
+    by = [(word["by"], word["file"]) for word in answer["page"]["words"]]
+    assert by[4] == ("something that is not on record", "")
+    assert by[1] == ("prep_compound_tail()", "mm/page_alloc.c")
 
 
 def test_files_follow_the_release():
@@ -145,8 +146,7 @@ def test_after_every_store_the_words_are_those_of_a_plain_replay(pair):
     trace = operations[0].trace
     now = trace.before.values[:8].copy()
     for step in range(60):
-        shown = [pair.words_at(at(pair, START + 1, step=step), START + page) for page in range(8)]
-        assert shown == now.tolist(), step
+        assert list(pair.scene(at(pair, START + 1, step=step)).rows.values()) == now.tolist(), step
         pfn, word = int(trace.pfn[step]) - START, int(trace.word[step])
         if pfn < 8:
             now[pfn, word] = trace.new.values[step]
@@ -160,6 +160,14 @@ def test_a_changed_word_keeps_its_old_value_in_sight(pair):
     assert (column["changed"], column["was"], column["short"][1]) == (1, "pgmap", "head | 1")
     assert answer["player"]["line"].startswith("prep_compound_tail(): pfn 0x100001 +8")
     assert answer["said"].startswith(f"Store {step} of ")
+
+
+def test_the_selection_follows_the_store(pair):
+    trace = pair.operations(START)[0].trace
+    for step in (1, 30, 45):
+        state = pair.following(at(pair, START + 1, step=step))
+        assert (state.pfn, state.word) == (int(trace.pfn[step - 1]), int(trace.word[step - 1]))
+    assert pair.following(at(pair, START + 1, step=0)).pfn == START + 1
 
 
 def test_when_all_stores_are_made_the_words_are_as_they_are_now(pair):

@@ -40,10 +40,11 @@ def view_dataset(model: Model, state: State, before: bool = False) -> xr.Dataset
     assert state.zoom is not None
     tiles = model.before if before and model.before is not None else model.tiles
     array, abi = tiles.array, tiles.array.kernel.abi
-    run = run_at(model.array, state.pfn)
+    scene = model.scene(state)
+    run = scene.run
     own = run_at(array, run.pfn)
     pfns = np.arange(run.pfn, run.pfn + min(WIDE, run.nr_pages))
-    words = array.view(run.pfn, len(pfns)) if before else [model.words_at(state, int(pfn)) for pfn in pfns]
+    words = array.view(run.pfn, len(pfns)) if before else [scene.rows[int(pfn)] for pfn in pfns]
     section = model.section_of(run.pfn)
     layer = state.layer if state.layer in tiles.lanes else "roles"
     edges = bin_edges(*state.zoom, STRIP_BINS)

@@ -103,9 +103,9 @@ def _refcount() -> Layer:
     lanes = (
         Lane("0", "refcount 0"),
         Lane("1", "refcount 1"),
-        Lane("some", f"2 to {GUP_PIN_COUNTING_BIAS - 1:,}"),
-        Lane("many", f"{GUP_PIN_COUNTING_BIAS:,} and more"),
-        Lane("negative", "below 0"),
+        Lane("some", f"refcount 2–{GUP_PIN_COUNTING_BIAS - 1:,}"),
+        Lane("many", f"refcount ≥ {GUP_PIN_COUNTING_BIAS:,}"),
+        Lane("negative", "refcount < 0"),
         _NO_PAGE,
     )
 
@@ -131,8 +131,8 @@ def _pincount(abi: Abi) -> Layer:
     ]
     lanes = (
         Lane("zero", "pin count 0"),
-        Lane("pinned", "pin count 1 and more"),
-        Lane("bias", f"own refcount {GUP_PIN_COUNTING_BIAS:,} and more"),
+        Lane("pinned", "pin count ≥ 1"),
+        Lane("bias", f"own count ≥ {GUP_PIN_COUNTING_BIAS:,}"),
         Lane("none", "keeps no pin count"),
         _NO_PAGE,
     )
@@ -175,7 +175,7 @@ def _mapping() -> Layer:
         Lane("tail", "TAIL_MAPPING"),
         Lane("list", "list poison"),
         Lane("set", "a mapping"),
-        Lane("counts", "counts or a list instead"),
+        Lane("counts", "other members"),
         _NO_PAGE,
     )
 

@@ -8,18 +8,19 @@ widget sends them, the static picture and the text form say the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from workbench.abi import STRUCT_PAGE_BYTES, WORDS, Abi
+from workbench.abi import STRUCT_PAGE_BYTES, WORDS, Abi, Role
 from workbench.abi.constants import PAGE_SHIFT, PAGES_PER_SECTION
 from workbench.errors import WorkbenchError
+from workbench.lab.device_layout import WIDE
 from workbench.mm import Altmap, PageArray
-from workbench.mm.sparse_vmemmap import Populated
+from workbench.mm.sparse_vmemmap import Populated, vmem_altmap_offset
 from workbench.text import count, pfn_range, size
 from workbench.text import pfn as pfn_text
 from workbench.text import word as word_text
@@ -28,7 +29,7 @@ from workbench.view.bits import marks
 from workbench.view.memory_map.reference import STRUCT_PAGE, source
 from workbench.view.memory_map.runs import Run, run_at, shown_pfns, unlike
 from workbench.view.memory_map.state import State
-from workbench.view.memory_map.stores import Stores, Writer, init_stores, last_writers
+from workbench.view.memory_map.stores import Store, Stores, Writer, init_stores, last_writers
 from workbench.view.memory_map.tiles import Sums, Tiles, bin_edges, difference_sums, lane_totals
 
 PARTS = ("device", "zoom", "run", "page", "player")
@@ -71,6 +72,34 @@ class Device:
     operations: Mapping[str, xr.Dataset] | None = None
     pgmap: int = 0
     span: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """The struct pages shown word by word.
+
+    Attributes
+    ----------
+    state : State
+    run : Run
+    played : Stores or None
+        The operation that is played.
+    rows, old : dict of int to list of int
+        pfn to eight words: as they are at this moment, and before the series where that is shown.
+    """
+
+    state: State
+    run: Run
+    played: Stores | None
+    rows: dict[int, list[int]]
+    old: dict[int, list[int]]
+
+    def was(self, pfn: int) -> tuple[int, int] | None:
+        """The word of ``pfn`` that the last store made changed, and its value before."""
+        if self.played is None or self.state.step < 1:
+            return None
+        store = self.played[self.state.step - 1]
+        return (store.word, store.old) if store.pfn == pfn else None
 
 
 class Model:
@@ -116,7 +145,7 @@ class Model:
         """Where to begin: the first tail of the device's first compound page, at compound_head."""
         data = self.tiles.start_pfn
         if self.device.altmap is not None:
-            data = self.device.altmap.base_pfn + self.device.altmap.reserve + self.device.altmap.free
+            data = self.device.altmap.base_pfn + vmem_altmap_offset(self.device.altmap)
         return State(self.kernel.name, self.device.pgmap, min(data + 1, self.tiles.end_pfn - 1), 1)
 
     def require(self, state: State) -> State:
@@ -154,6 +183,14 @@ class Model:
         """``state`` at struct page ``page`` of the compound page that holds its pfn, or at the last one before."""
         run = run_at(self.array, state.pfn)
         return replace(state, pfn=run.pfn + min(max(page, 0), run.nr_pages - 1))
+
+    def following(self, state: State) -> State:
+        """``state`` at the word that the last store made changed."""
+        operation = self.operations(state.pfn)[state.op] if state.step > 0 else None
+        if operation is None:
+            return state
+        store = operation[state.step - 1]
+        return replace(state, pfn=store.pfn, word=store.word, bit=0)
 
     def section_of(self, pfn: int) -> tuple[int, int]:
         """The part of the device that lies in the section of ``pfn``."""
@@ -221,36 +258,34 @@ class Model:
         for part, span in (("device", (self.tiles.start_pfn, self.tiles.end_pfn)), ("zoom", state.zoom)):
             if part in parts:
                 out[part] = self._strip(state, span, bins, buffers)
-        run = run_at(self.array, state.pfn)
-        played = self.operations(state.pfn)[state.op] if state.step >= 0 else None
+        scene = self.scene(state)
         if "run" in parts:
-            out["run"] = self._run(state, run, played)
+            out["run"] = self._run(scene)
         if "page" in parts:
-            out["page"] = self._page(state, run, played)
+            out["page"] = self._page(scene)
         if "player" in parts:
-            out["player"] = self._player(state, played)
-        out["said"] = self._said(state, run, played)
+            out["player"] = self._player(scene)
+        out["said"] = self._said(scene)
         return out, buffers
 
-    def operations(self, pfn: int) -> list[Stores]:
+    def scene(self, state: State) -> Scene:
+        """The struct pages that ``state`` shows word by word."""
+        run = run_at(self.array, state.pfn)
+        played = self.operations(state.pfn, run)[state.op] if state.step >= 0 else None
+        pfns = shown_pfns(run, state.pfn)
+        rows = _rows(self.array, run.pfn, pfns)
+        if played is not None:
+            rows |= {pfn: words for pfn in pfns if (words := played.after(pfn, state.step)) is not None}
+        old = _rows(self.device.before, run.pfn, pfns) if self.device.before is not None else {}
+        return Scene(state, run, played, rows, old if played is None else {})
+
+    def operations(self, pfn: int, run: Run | None = None) -> list[Stores]:
         """What can be played at ``pfn``: the initialisation of its compound page, then what was recorded."""
-        run = run_at(self.array, pfn)
+        run = run or run_at(self.array, pfn)
         if run not in self._init:
             self._init[run] = init_stores(self.array, run)
         init = self._init[run]
         return ([init] if init is not None else []) + self._recorded
-
-    def words_at(self, state: State, pfn: int) -> list[int]:
-        """The words of a struct page, while an operation is played as they were after its last store made."""
-        if state.step >= 0 and (words := self.operations(state.pfn)[state.op].after(pfn, state.step)) is not None:
-            return words
-        return self.array.words(pfn)
-
-    def differs(self, pfn: int) -> list[bool]:
-        """Which words of ``pfn`` differ between before and after."""
-        if self.device.before is None:
-            return [False] * WORDS
-        return [a != b for a, b in zip(self.device.before.words(pfn), self.array.words(pfn), strict=True)]
 
     def totals(self, layer: str) -> dict[str, int]:
         """Pages of the device by lane of ``layer``."""
@@ -274,19 +309,19 @@ class Model:
             strip["differs"] = add(np.diff(self._differences(edges), axis=0))
         pages = span[1] - span[0]
         strip["text"] = f"{pfn_range(span[0], pages)}, {size(pages << PAGE_SHIFT)}"
+        strip["size"] = size(pages << PAGE_SHIFT)
         strip["ends"] = [self._place(span[0]), self._place(span[1])]
         return strip
 
     def _place(self, pfn: int) -> str:
         return size((pfn - self.tiles.start_pfn) << PAGE_SHIFT)
 
-    def _run(self, state: State, run: Run, played: Stores | None) -> dict[str, Any]:
-        pfns = shown_pfns(run, state.pfn)
+    def _run(self, scene: Scene) -> dict[str, Any]:
+        run, pfns = scene.run, list(scene.rows)
         if run not in self._folds:
             self._folds[run] = unlike(self.array, run)
-        unlike_pfns = self._folds[run]
+        unlike_pfns = [pfn for pfn in self._folds[run] if pfn not in scene.rows]
         folded = run.nr_pages - len(pfns)
-        columns = [self._column(state, run, pfn, played) for pfn in pfns]
         return {
             "text": run.text,
             "pfn": run.pfn,
@@ -294,47 +329,44 @@ class Model:
             "order": run.order,
             "fold": folded,
             "unlike": [pfn_text(pfn) for pfn in unlike_pfns[:8]],
-            "alike": folded - len([pfn for pfn in unlike_pfns if pfn not in pfns]),
-            "columns": columns,
+            "alike": folded - len(unlike_pfns),
+            "columns": [self._column(scene, pfn) for pfn in pfns],
         }
 
-    def _column(self, state: State, run: Run, pfn: int, played: Stores | None) -> dict[str, Any]:
-        row = self.words_at(state, pfn)
+    def _column(self, scene: Scene, pfn: int) -> dict[str, Any]:
+        row = scene.rows[pfn]
         role = self._look(row, pfn)
-        column = {
+        column: dict[str, Any] = {
             "pfn": pfn,
-            "page": pfn - run.pfn,
+            "page": pfn - scene.run.pfn,
             "role": role,
             "label": palette.ROLES[role].label.replace("further ", ""),
             "short": words.short(self.abi, row, pfn),
             "raw": [word_text(value) for value in row],
-            "differs": [w for w, unlike_ in enumerate(self.differs(pfn)) if unlike_] if played is None else [],
+            "differs": [],
         }
-        if self.device.before is not None:
-            old = self.device.before.words(pfn)
+        if pfn in scene.old:
+            old = scene.old[pfn]
+            column["differs"] = [word for word in range(WORDS) if old[word] != row[word]]
             column["before"] = words.short(self.abi, old, pfn)
-            column["before_role"] = self._look(old, pfn)
-        if played is not None and state.step > 0:
-            store = played[state.step - 1]
-            if store.pfn == pfn:
-                was = played.after(pfn, state.step - 1) or row
-                column["changed"] = store.word
-                column["was"] = words.short(self.abi, was, pfn)[store.word]
+        if (was := scene.was(pfn)) is not None:
+            word, value = was
+            column["changed"] = word
+            column["was"] = words.short(self.abi, [*row[:word], value, *row[word + 1 :]], pfn)[word]
         return column
 
-    def _look(self, row: list[int], pfn: int) -> str:
+    def _look(self, row: Sequence[int], pfn: int) -> str:
         """The key of :data:`palette.ROLES` that a struct page is drawn as."""
         role = self.abi.role(row, pfn)
         altmap = self.device.altmap
-        inside = altmap is not None and pfn < altmap.base_pfn + altmap.reserve + altmap.free
-        return palette.ALTMAP if role == "base" and inside else role
+        inside = altmap is not None and pfn < altmap.base_pfn + vmem_altmap_offset(altmap)
+        return palette.ALTMAP if role is Role.BASE and inside else str(role)
 
-    def _page(self, state: State, run: Run, played: Stores | None) -> dict[str, Any]:
-        pfn, row = state.pfn, self.words_at(state, state.pfn)
-        role = self._look(row, pfn)
-        long, differs = words.long(self.abi, row, pfn), self.differs(pfn)
-        writers = self._writers(state, run, played)
-        old = self.device.before.words(pfn) if self.device.before is not None else None
+    def _page(self, scene: Scene) -> dict[str, Any]:
+        state, pfn, row = scene.state, scene.state.pfn, scene.rows[scene.state.pfn]
+        role, was = self._look(row, pfn), scene.was(pfn)
+        old = dict(enumerate(scene.old.get(pfn, row))) | (dict([was]) if was is not None else {})
+        by, long = self._writers(scene), words.long(self.abi, row, pfn)
         return {
             "pfn": pfn,
             "role": role,
@@ -342,63 +374,73 @@ class Model:
             "reference": f"struct page, {STRUCT_PAGE}, {self.abi.release}",
             "words": [
                 {
-                    "raw": word_text(row[word]),
+                    "raw": word_text(value),
                     "long": long[word],
-                    "by": writers[word],
-                    "old": word_text(old[word]) if old is not None and differs[word] else "",
+                    "by": by[word][0],
+                    "file": by[word][1],
+                    "old": word_text(old[word]) if old[word] != value else "",
                 }
-                for word in range(WORDS)
+                for word, value in enumerate(row)
             ],
             "bits": _bits(self.abi, row, pfn, state.word),
         }
 
-    def _writers(self, state: State, run: Run, played: Stores | None) -> list[str]:
-        release = self.kernel.tree.base
-        if played is not None:
-            by = [""] * WORDS
-            for number in played.to_page(state.pfn, state.step):
-                store = played[int(number)]
-                by[store.word] = f"{_function(store.site, release)}, store {count(store.number + 1)}"
-            return by
-        return [_who(one, release) for one in last_writers(self.array, state.pfn, self.operations(state.pfn))]
+    def _writers(self, scene: Scene) -> list[tuple[str, str]]:
+        """For each word of the selected page who wrote it last, and the file that holds that function."""
+        release, state = self.kernel.tree.base, scene.state
+        if scene.played is None:
+            row = scene.rows[state.pfn]
+            return [_who(one, release) for one in last_writers(row, state.pfn, self.operations(state.pfn, scene.run))]
+        by = [("", "")] * WORDS
+        for number in scene.played.to_page(state.pfn, state.step):
+            store = scene.played[int(number)]
+            by[store.word] = f"{store.site}(), store {count(store.number + 1)}", source(store.site, release)
+        return by
 
-    def _player(self, state: State, played: Stores | None) -> dict[str, Any]:
-        operations = self.operations(state.pfn)
+    def _player(self, scene: Scene) -> dict[str, Any]:
+        state, operations = scene.state, self.operations(scene.state.pfn, scene.run)
         out: dict[str, Any] = {"names": [one.name for one in operations], "op": state.op, "step": state.step}
-        shown = played or (operations[state.op] if state.op < len(operations) else None)
+        shown = scene.played or (operations[state.op] if state.op < len(operations) else None)
         if shown is None:
-            return out | {"stores": 0, "line": "", "done": ""}
+            return out | {"stores": 0, "all": "0", "line": "", "done": ""}
         dropped = int(shown.trace.attrs["not_logged"])
         out["stores"] = len(shown)
         out["all"] = f"{count(len(shown))}" + (f" of {count(len(shown) + dropped)}" if dropped else "")
         if state.step < 0:
             return out | {"line": "the struct pages as they are now", "done": ""}
-        if state.step:
-            store = shown[state.step - 1]
-            out["line"] = (
-                f"{store.site}(): pfn {pfn_text(store.pfn)} +{8 * store.word}: "
-                f"{word_text(store.old)} → {word_text(store.new)}" + (" (locked)" if store.locked else "")
-            )
-            out["at"] = [store.pfn, store.word]
-        else:
-            out["line"] = f"before the first store of {shown.name}"
         places, lines, locked = shown.written(state.step)
         out["done"] = f"words written {count(places)} · cache lines dirtied {count(lines)} · locked {count(locked)}"
+        out["line"] = _store_line(shown[state.step - 1]) if state.step else f"before the first store of {shown.name}"
         return out
 
-    def _said(self, state: State, run: Run, played: Stores | None) -> str:
+    def _said(self, scene: Scene) -> str:
         """What is selected, as a sentence for those who do not see it."""
-        row = self.words_at(state, state.pfn)
+        state, run, row = scene.state, scene.run, scene.rows[scene.state.pfn]
         label = palette.ROLES[self._look(row, state.pfn)].label
+        whole = run.text if run.order < 0 else f"a {run.text}"
         line = words.long(self.abi, row, state.pfn)[state.word]
-        bit = row[state.word] >> state.bit & 1
-        at = f"pfn {pfn_text(state.pfn)}, page {count(state.pfn - run.pfn)} of a {run.text}, {label}"
-        if run.order < 0:
-            at = f"pfn {pfn_text(state.pfn)}, page {count(state.pfn - run.pfn)} of {run.text}, {label}"
-        said = f"{at}. Word +{8 * state.word}: {line}. Bit {state.bit} is {bit}."
-        if played is not None:
-            said = f"Store {count(state.step)} of {count(len(played))}. {said}"
+        said = (
+            f"pfn {pfn_text(state.pfn)}, page {count(state.pfn - run.pfn)} of {whole}, {label}. "
+            f"Word +{8 * state.word}: {line}. Bit {state.bit} is {row[state.word] >> state.bit & 1}."
+        )
+        if scene.played is not None:
+            return f"Store {count(state.step)} of {count(len(scene.played))}. {said}"
         return said
+
+
+def _rows(array: PageArray, start_pfn: int, pfns: Sequence[int]) -> dict[int, list[int]]:
+    """The words of ``pfns``: neighbours from ``start_pfn`` on, and at most one more."""
+    wide = sum(pfn < start_pfn + WIDE for pfn in pfns)
+    rows = array.view(start_pfn, wide).tolist() + [array.words(pfn) for pfn in pfns[wide:]]
+    return dict(zip(pfns, rows, strict=True))
+
+
+def _store_line(store: Store) -> str:
+    """A store in words."""
+    return (
+        f"{store.site}(): pfn {pfn_text(store.pfn)} +{8 * store.word}: {word_text(store.old)} → {word_text(store.new)}"
+        + (" (locked)" if store.locked else "")
+    )
 
 
 def _existing_span(array: PageArray) -> tuple[int, int]:
@@ -436,12 +478,7 @@ def _bits(abi: Abi, row: list[int], pfn: int, word: int) -> dict[str, Any]:
     }
 
 
-def _function(site: str, release: str) -> str:
-    file = source(site, release)
-    return f"{site}(), {file}" if file else f"{site}()"
-
-
-def _who(writer: Writer, release: str) -> str:
+def _who(writer: Writer, release: str) -> tuple[str, str]:
     if not writer.certain:
-        return "written by something that is not on record"
-    return _function(writer.site, release) if writer.site else "never written"
+        return "something that is not on record", ""
+    return (f"{writer.site}()", source(writer.site, release)) if writer.site else ("nobody: still zero", "")

@@ -12,7 +12,6 @@ from workbench.view import palette, words
 from workbench.view.layout import before_after, memory_map
 from workbench.view.memory_map.export import view_dataset
 from workbench.view.memory_map.model import Model
-from workbench.view.memory_map.runs import run_at
 from workbench.view.memory_map.state import State
 
 
@@ -41,7 +40,8 @@ def picture(model: Model, state: State, width_px: int = palette.NOTEBOOK_PX) -> 
 
 def text(model: Model, state: State) -> str:
     """The view in lines of text: device, roles, the selected struct page word by word."""
-    run, row = run_at(model.array, state.pfn), model.words_at(state, state.pfn)
+    scene = model.scene(model.require(state))
+    run, row = scene.run, scene.rows[state.pfn]
     totals = ", ".join(
         f"{count(pages)} {palette.ROLES[key].label}" for key, pages in model.totals("roles").items() if key != "missing"
     )

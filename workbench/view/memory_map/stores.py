@@ -9,7 +9,7 @@ differs was written by something that is not on record, and that is said.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -47,7 +47,7 @@ class Writer(NamedTuple):
     certain: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stores:
     """An operation's stores.
 
@@ -65,52 +65,61 @@ class Stores:
     name: str
     trace: xr.Dataset
     model: int | None = None
+    _columns: dict[str, np.ndarray] = field(init=False, repr=False)
+    _order: np.ndarray = field(init=False, repr=False)
+    _sorted: np.ndarray = field(init=False, repr=False)
+    _before: np.ndarray = field(init=False, repr=False)
+    _first: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        pfn = self.trace.pfn.values
-        object.__setattr__(self, "_order", np.argsort(pfn, kind="stable"))
-        object.__setattr__(self, "_sorted", pfn[self._order])  # type: ignore[attr-defined]
+        columns = {name: self.trace[name].values for name in ("pfn", "word", "old", "new", "site", "locked")}
+        order = np.argsort(columns["pfn"], kind="stable")
+        object.__setattr__(self, "_columns", columns)
+        object.__setattr__(self, "_order", order)
+        object.__setattr__(self, "_sorted", columns["pfn"][order])
+        object.__setattr__(self, "_first", int(self.trace.page.values[0]))
+        object.__setattr__(self, "_before", self.trace.before.values)
 
     def __len__(self) -> int:
-        return self.trace.sizes["store"]
+        return len(self._order)
 
     def __getitem__(self, number: int) -> Store:
-        ds = self.trace
-        return Store(
-            number,
-            int(ds.pfn.values[number]),
-            int(ds.word.values[number]),
-            int(ds.old.values[number]),
-            int(ds.new.values[number]),
-            str(ds.site.values[number]),
-            bool(ds.locked.values[number]),
-        )
+        pfn, word, old, new, site, locked = (column[number] for column in self._columns.values())
+        return Store(number, int(pfn), int(word), int(old), int(new), str(site), bool(locked))
 
     def to_page(self, pfn: int, steps: int | None = None) -> np.ndarray:
         """Numbers of the stores to the struct page of ``pfn``, among the first ``steps``."""
-        lo, hi = np.searchsorted(self._sorted, [pfn, pfn + 1])  # type: ignore[attr-defined]
-        numbers = self._order[lo:hi]  # type: ignore[attr-defined]
+        lo, hi = np.searchsorted(self._sorted, [pfn, pfn + 1])
+        numbers = self._order[lo:hi]
         return numbers if steps is None else numbers[numbers < steps]
 
     def before(self, pfn: int) -> list[int] | None:
         """The words of ``pfn`` before the operation, None if the trace has not kept them."""
-        at = np.flatnonzero(self.trace.page.values == pfn)
-        return self.trace.before.values[at[0]].tolist() if len(at) else None
+        row = pfn - self._first
+        return self._before[row].tolist() if 0 <= row < len(self._before) else None
 
     def after(self, pfn: int, steps: int) -> list[int] | None:
         """The words of ``pfn`` after the first ``steps`` stores, None if the trace has not kept them."""
         words = self.before(pfn)
         if words is None:
             return None
-        for number in self.to_page(pfn, steps):
-            words[int(self.trace.word.values[number])] = int(self.trace.new.values[number])
+        numbers = self.to_page(pfn, steps)
+        for word, new in zip(self._columns["word"][numbers], self._columns["new"][numbers].tolist(), strict=True):
+            words[word] = new
         return words
+
+    def last_stores(self, pfn: int) -> dict[int, Store]:
+        """The last store to each word of ``pfn`` that was stored to."""
+        numbers = self.to_page(pfn)
+        if not len(numbers) and self.model is not None:
+            numbers = self.to_page(self.model)
+        last = dict(zip(self._columns["word"][numbers].tolist(), numbers.tolist(), strict=True))
+        return {word: self[number] for word, number in last.items()}
 
     def written(self, steps: int) -> tuple[int, int, int]:
         """Words stored to, struct pages (cache lines) dirtied and locked operations of the first ``steps`` stores."""
-        pfn, word = self.trace.pfn.values[:steps], self.trace.word.values[:steps]
-        places = np.unique(pfn * WORDS + word)
-        return len(places), len(np.unique(places // WORDS)), int(self.trace.locked.values[:steps].sum())
+        places = np.unique(self._columns["pfn"][:steps] * WORDS + self._columns["word"][:steps])
+        return len(places), len(np.unique(places // WORDS)), int(self._columns["locked"][:steps].sum())
 
 
 def init_stores(array: PageArray, run: Run) -> Stores | None:
@@ -146,13 +155,13 @@ def _clipped(array: PageArray, call: InitCall, run: Run) -> InitCall | None:
     return replace(call, start_pfn=start, end_pfn=end)
 
 
-def last_writers(array: PageArray, pfn: int, operations: Sequence[Stores]) -> list[Writer]:
+def last_writers(words: Sequence[int], pfn: int, operations: Sequence[Stores]) -> list[Writer]:
     """Who wrote each word of a struct page last.
 
     Parameters
     ----------
-    array : PageArray
-        Whose words are explained.
+    words : sequence of int
+        The struct page as it is.
     pfn : int
     operations : sequence of Stores
         On record, oldest first.
@@ -162,12 +171,8 @@ def last_writers(array: PageArray, pfn: int, operations: Sequence[Stores]) -> li
     list of Writer
         Eight.
     """
-    words, left, by = array.words(pfn), [0] * WORDS, [("", "")] * WORDS
+    left, by = [0] * WORDS, [("", "")] * WORDS
     for operation in operations:
-        numbers = operation.to_page(pfn)
-        if not len(numbers) and operation.model is not None:
-            numbers = operation.to_page(operation.model)
-        for number in numbers:
-            store = operation[int(number)]
-            left[store.word], by[store.word] = store.new, (store.site, operation.name)
+        for word, store in operation.last_stores(pfn).items():
+            left[word], by[word] = store.new, (store.site, operation.name)
     return [Writer(*by[word], left[word] == words[word]) for word in range(WORDS)]

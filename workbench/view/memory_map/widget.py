@@ -98,7 +98,7 @@ class MemoryMap(anywidget.AnyWidget):
         ----------
         question : dict
             ``seq``, ``view``, ``state`` (text), ``parts`` and ``bins``; with ``snap`` that struct page of the compound
-            page, counted from its head, is meant.
+            page, counted from its head, is meant; with ``follow`` the word of the store just made.
 
         Returns
         -------
@@ -110,6 +110,8 @@ class MemoryMap(anywidget.AnyWidget):
             state = self._read(str(question["state"]))
             if "snap" in question:
                 state = self.model.snapped(state, int(question["snap"]))
+            if question.get("follow"):
+                state = self.model.following(self.model.require(state))
             parts = [part for part in PARTS if part in question["parts"]]
             answer, buffers = self.model.answer(state, parts, int(question.get("bins", 800)))
         except (WorkbenchError, KeyError, TypeError, ValueError) as error:

@@ -4,7 +4,7 @@
  * One question is on its way at a time; what is wanted meanwhile is asked for when the answer has been drawn.
  * Strips are canvases; struct pages, inspector and bits are HTML, so that they can be read aloud and selected.
  */
-const WORDS = 8, GUTTER = 124, STRIP_PX = 26, LANE_PX = 15, FEWEST_PX = 2, SHORTEST = 64;
+const WORDS = 8, GUTTER = 150, STRIP_PX = 26, LANE_PX = 15, FEWEST_PX = 2, SHORTEST = 64;
 const PRIORITY = ["head", "first_tail", "second_tail"];
 const SPEEDS = [["1 a second", 1000], ["5 a second", 200], ["20 a second", 50], ["as fast as it goes", 0]];
 
@@ -130,7 +130,7 @@ function render({ model, el }) {
     const parts = new Set();
     if (at.layer !== was.layer) parts.add("device").add("zoom");
     if (at.lo !== was.lo || at.hi !== was.hi) parts.add("zoom");
-    if (at.pfn !== was.pfn || more) ["run", "page", "player"].forEach((part) => parts.add(part));
+    if (at.pfn !== was.pfn || more?.snap !== undefined) ["run", "page", "player"].forEach((part) => parts.add(part));
     if (at.step !== was.step || at.op !== was.op) ["run", "page", "player"].forEach((part) => parts.add(part));
     if (at.word !== was.word || at.bit !== was.bit) parts.add("page");
     mark();
@@ -153,7 +153,7 @@ function render({ model, el }) {
       if (message.run) drawRun(message.run);
       if (message.page) drawPage(message.page);
       if (message.player) drawPlayer(message.player);
-      draw();
+      if (message.device || message.zoom || message.run) draw();
     }
     root.dataset.drawn = message.seq;
     if (want.size) { ask([]); return; }
@@ -172,14 +172,13 @@ function render({ model, el }) {
     drawLegend();
     if (device.data) {
       drawStrip(device, look, at.lo, at.hi);
-      const part = (((at.hi - at.lo) / (facts.end - facts.start)) * 100).toPrecision(2);
-      title(device, "1  the device", `${device.data.ends[0]} to ${device.data.ends[1]}; framed: ${part} % of it`);
+      title(device, "1  the device", `${device.data.ends[0]} to ${device.data.ends[1]}; framed: ${zoom.data ? `${zoom.data.size} at ${zoom.data.ends[0]}` : ""}`);
       device.canvas.setAttribute("aria-valuenow", at.lo);
     }
     if (zoom.data) {
       const run = last.run || { pfn: at.pfn, pages: 1, text: "" };
       drawStrip(zoom, look, run.pfn, run.pfn + run.pages);
-      title(zoom, `2  ${zoom.data.text}`, `at ${zoom.data.ends[0]}; drag or ← → to move, + − to zoom, Home for all, Enter to look inside`);
+      title(zoom, `2  ${zoom.data.size} of it`, `${at.layer === "roles" ? `heads and first tails at least ${FEWEST_PX} px, not to scale · ` : ""}drag or ← → move · + − zoom · Home all · Enter inside`);
       device.canvas.setAttribute("aria-valuetext", zoom.data.text);
       zoom.canvas.setAttribute("aria-valuenow", at.pfn);
       zoom.canvas.setAttribute("aria-valuetext", run.text);
@@ -206,8 +205,7 @@ function render({ model, el }) {
     legend.replaceChildren(...lanes.flatMap(([label, role], k) => {
       if (!seen.has(k) || (at.layer !== "roles" && !role)) return [];
       return [make("span", { role: "listitem" }, make("i", { className: `mm-swatch ${patternOf(role)}`, style: `background-color:var(--role-${role});border-color:var(--line-${role})` }), label)];
-    }), ...(facts.before ? [make("span", { role: "listitem" }, make("i", { className: "mm-swatch mm-differs" }), "differs before | after")] : []),
-    ...(at.layer === "roles" ? [make("small", { textContent: `heads and first tails at least ${FEWEST_PX} px: not to scale` })] : []));
+    }), ...(facts.before ? [make("span", { role: "listitem" }, make("i", { className: "mm-swatch mm-differs" }), "differs before | after")] : []));
   }
 
   const patternOf = (role) => ({ "/": "mm-hatched", "x": "mm-crossed", ".": "mm-dotted" })[(facts.roles[role] || [])[2]] || "";
@@ -239,7 +237,7 @@ function render({ model, el }) {
       const which = name === "before" ? facts.before : name === "after" ? facts.tree : "";
       pen.fillStyle = look.ink;
       if (roles) {
-        pen.fillText(name ? `${name}: ${which}` : "roles", 2, top + rowPx / 2, GUTTER - 8);
+        pen.fillText(name ? `${name}: ${which}` : facts.tree, 2, top + rowPx / 2, GUTTER - 8);
         drawRoles(pen, counts, data.bins, lanes, top, rowPx, look);
       } else drawLanes(pen, counts, data.bins, lanes, seen, top, look, name);
       pen.strokeStyle = look.line;
@@ -317,7 +315,7 @@ function render({ model, el }) {
       const y = top + row * LANE_PX, role = lanes[k][1];
       pen.globalAlpha = 1;
       pen.fillStyle = look.ink;
-      pen.fillText((name ? name[0] + ": " : "") + lanes[k][0], 2, y + LANE_PX / 2, GUTTER - 8);
+      pen.fillText((name ? name + ": " : "") + lanes[k][0].replace("PG_", ""), 2, y + LANE_PX / 2, GUTTER - 8);
       for (let bin = 0; bin < bins; bin++) {
         const mine = counts[bin * n + k];
         if (!mine) continue;
@@ -441,7 +439,7 @@ function render({ model, el }) {
       "data-pfn": column.pfn, "data-word": w, style: `--c:var(--role-${column.role})`, title: `${column.raw[w]}${was ? `, was ${was}` : ""}`,
       "aria-label": name + (was ? `, ${changed ? "a moment ago" : "before the series"}: ${was}` : ""),
       onclick: () => { stop(); go({ pfn: column.pfn, word: w, bit: 0 }); focusCell(); },
-    }, ...(was ? [make("small", { textContent: `${was} →` })] : []), make("span", { textContent: column.short[w] }));
+    }, ...(was ? [make("small", { textContent: was })] : []), make("span", { textContent: column.short[w] }));
   }
 
   function fold(run, head, rows) {
@@ -481,7 +479,7 @@ function render({ model, el }) {
     page.replaceChildren(make("caption", { textContent: `The eight words of the struct page of pfn ${hex(data.pfn)}` }), head, ...data.words.map((word, w) => make("tr", {
       className: w === at.word ? "mm-mine" : "", onclick: () => go({ word: w, bit: 0 }) },
       make("th", { scope: "row", textContent: `+${8 * w}` }), make("td", {}, make("code", { textContent: word.raw }), ...(word.old ? [make("br"), make("small", { textContent: `was ${word.old}` })] : [])),
-      make("td", { textContent: word.long }), make("td", { className: "mm-by", textContent: word.by }))));
+      make("td", { textContent: word.long }), make("td", { className: "mm-by", title: word.file, textContent: w === at.word && word.file ? `${word.by}, ${word.file}` : word.by }))));
     drawBits(data.bits);
   }
 
@@ -538,7 +536,7 @@ function render({ model, el }) {
 
   function stepTo(step) {
     step = clamp(step, 0, player.stores);
-    go({ step });
+    go({ step }, step > 0 ? { follow: true } : undefined);
   }
   function start() {
     playing = 1;
