@@ -30,6 +30,7 @@ from workbench.mm.hwpoison_inject import (
     soft_offline_page,
 )
 from workbench.mm.memory_failure import (
+    MemoryFailureCrash,
     MfFlags,
     compound_order,
     dev_pagemap_mapping_shift,
@@ -140,11 +141,23 @@ def test_without_patch_1_a_tail_kills_the_kernel(name, page, word, fault):
     machine = Machine(name, MiB2)
     task, _ = machine.mapped()
     before = machine.image()
-    with pytest.raises(KernelCrash, match=f"{fault}.*{word}.*pfn {FIRST + page:#x}, a tail of head {FIRST:#x}") as dead:
+    with pytest.raises(
+        MemoryFailureCrash, match=f"{fault}.*{word}.*pfn {FIRST + page:#x}, a tail of head {FIRST:#x}"
+    ) as dead:
         memory_failure(machine, FIRST + page, MfFlags(0), task)
     assert "patch 1" in str(dead.value)
+    assert dead.value.outcome.steps[-1].what == "dax_lock_page()"
+    assert dead.value.changed == ()
     assert (machine.image() == before).all()
     assert dev_pagemap_mapping_shift(task.mm, task.mm.vmas[0].start) == 21  # nothing was unmapped
+
+
+def test_what_was_done_before_the_kernel_died():
+    machine = Machine(WITHOUT_1, MiB2)
+    task, addr = machine.mapped()
+    with pytest.raises(KernelCrash) as dead:
+        madvise_inject_error(machine, task, addr + 0x5000, 4096)
+    assert dead.value.changed == ("put_page(): the caller's reference is dropped",)
 
 
 def test_without_patch_1_a_head_still_works():

@@ -199,6 +199,22 @@ class Outcome:
         )
 
 
+class MemoryFailureCrash(KernelCrash):
+    """The kernel dies while it handles a memory failure.
+
+    Parameters
+    ----------
+    message : str
+    outcome : Outcome
+        What it had done by then.
+    """
+
+    def __init__(self, message: str, outcome: Outcome) -> None:
+        stores = tuple(f"{step.what}: {step.found}" for step in outcome.steps if step.kind == "store")
+        super().__init__(message, changed=stores)
+        self.outcome = outcome
+
+
 @dataclass
 class _Run:
     """An outcome in the making."""
@@ -369,14 +385,14 @@ def kill_procs(run: _Run, victims: list[ToKill], pfn: int, current: Task | None)
         run.step("signal", f"{signal.name} to {victim.task.name}", where)
 
 
-def dax_lock_page(system: System, page: int) -> AddressSpace | None:
+def dax_lock_page(system: System, page: int, run: _Run) -> AddressSpace | None:
     """The file behind a struct page's mapping word, or None where no fault ever set it.
 
     A file of a filesystem gets its entry locked; a device needs no lock.
 
     Raises
     ------
-    KernelCrash
+    MemoryFailureCrash
         The word is no pointer to a file: a tail's TAIL_MAPPING.
 
     Kernel
@@ -395,9 +411,11 @@ def dax_lock_page(system: System, page: int) -> AddressSpace | None:
         if canonical
         else f"general protection fault, probably for non-canonical address {word:#x}"
     )
-    raise KernelCrash(
+    run.step("check", "dax_lock_page()", f"the kernel dies: page->mapping is {word:#x}")
+    raise MemoryFailureCrash(
         f"{fault}: dax_lock_page() follows page->mapping of pfn {page:#x}, {role}, to {word:#x}; only a head's "
-        "word is a pointer. Apply patch 1, which takes the head first."
+        "word is a pointer. Apply patch 1, which takes the head first.",
+        run.outcome(None),
     )
 
 
@@ -500,7 +518,7 @@ def _kill_procs_of(system: System, pfn: int, pgmap: DevPagemap, current: Task | 
     page = compound_head(array, pfn) if tree.has(1) else pfn
     if tree.has(1):
         run.step("walk", "compound_head()", "itself" if page == pfn else f"pfn {page:#x}")
-    mapping = dax_lock_page(system, page)
+    mapping = dax_lock_page(system, page, run)
     if mapping is None:
         run.step("check", "dax_lock_page()", "never faulted: no mapping")
         return errno.EBUSY
