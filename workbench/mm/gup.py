@@ -120,53 +120,37 @@ class PageRefcounts:
 
     # memory for the struct pages
 
-    def need_mapped(self, mm: Mm, addr: int, nr_pages: int, seen: np.ndarray | None = None) -> None:
-        """Give the struct pages behind a range of user addresses their memory, those of their heads too.
+    def need_mapped(self, mm: Mm, addr: int, nr_pages: int) -> None:
+        """Give the struct pages behind a range of user addresses their memory, those of their heads too."""
+        found, present = np.empty(self.array.nr_sections, np.int64), self.array.sections.present
+        while n := gup_slow.lacking_mapped(self.vm, present, mm.pt, addr, nr_pages, found):
+            self._need_sections(found[:n])
 
-        Parameters
-        ----------
-        mm : Mm
-        addr, nr_pages : int
-        seen : bool[nr_sections], optional
-            Sections done by earlier calls; those of this call are added.
-        """
-        seen = np.zeros(self.array.nr_sections, np.bool_) if seen is None else seen
-        found = np.empty(self.array.nr_sections, np.int64)
-        n = gup_slow.sections_mapped(self.vm, mm.pt, addr, nr_pages, seen, found, PAGES_PER_SECTION)
-        if n:
-            self._need_sections(found[:n], seen)
-
-    def _need_sections(self, sections: np.ndarray, seen: np.ndarray) -> None:
-        """Sections have their memory, and so have those where a compound begins that reaches into one."""
-        while len(sections):
-            first = self.array.start_pfn + sections * PAGES_PER_SECTION
-            for pfn in first.tolist():
-                self.array.materialise(pfn, PAGES_PER_SECTION)
-            words = self.vm.pages[sections * PAGES_PER_SECTION, 1]
-            tails = words[words & np.uint64(1) != 0] - np.uint64(1)
-            heads = ((tails - self.vm.address) >> np.uint64(6)).astype(np.int64) // PAGES_PER_SECTION
-            sections = np.unique(heads[~seen[heads]])
-            seen[sections] = True
-
-    def _need_held(self, pfns: np.ndarray) -> None:
-        """Die where a struct page of ``pfns`` is gone; give the others their memory.
+    def need_held(self, pfns: np.ndarray) -> None:
+        """Give the struct pages of ``pfns`` (int64[n]) and of their heads their memory.
 
         Raises
         ------
         KernelCrash
+            One is gone.
         """
-        seen = np.zeros(self.array.nr_sections, np.bool_)
-        exist = self.array.exist(pfns)
-        if not exist.all():
-            gone = int(pfns[~exist][0])
+        found, missing = np.empty(self.array.nr_sections, np.int64), -1
+        while missing < 0:
+            n, missing = gup_slow.lacking_held(self.vm, self.array.sections, pfns, found)
+            self._need_sections(found[:n])
+            if not n:
+                break
+        if missing >= 0:
+            gone = int(pfns[missing])
             address = self.array.kernel.abi.struct_page(gone) + 8
             raise KernelCrash(
                 f"BUG: unable to handle page fault for address: {address:016x}: the struct page of pfn {gone:#x} went "
                 "with its device while the page was held. Drop what holds pages before the device is unbound."
             )
-        sections = np.unique((pfns - self.array.start_pfn) // PAGES_PER_SECTION)
-        seen[sections] = True
-        self._need_sections(sections, seen)
+
+    def _need_sections(self, sections: np.ndarray) -> None:
+        for section in sections.tolist():
+            self.array.materialise(self.array.start_pfn + section * PAGES_PER_SECTION, PAGES_PER_SECTION)
 
     # taking
 
@@ -213,8 +197,7 @@ class PageRefcounts:
         if start + (nr_pages << PAGE_SHIFT) > USER_END:
             raise _error(errno.EFAULT, f"{count(nr_pages)} pages from {addr:#x} on reach beyond user addresses.")
         mm.has_pinned |= bool(flags & Foll.PIN)
-        seen = np.zeros(self.array.nr_sections, np.bool_)
-        self.need_mapped(mm, start, nr_pages, seen)
+        self.need_mapped(mm, start, nr_pages)
         pages = np.empty(nr_pages, np.int64)
         nr = gup_fast.lockless_pages_from_mm(
             self.vm, self.refs, self.own_pgmaps(), mm.pt, mm.write_protect_seq, start, nr_pages, flags, pages, 0, events
@@ -223,7 +206,7 @@ class PageRefcounts:
             return Pinned(pages[:nr], nr_pages, bool(flags & Foll.PIN))
         if not flags & Foll.LONGTERM or self.refs.switches & RefSwitch.LONGTERM_TOUCHES:
             flags |= Foll.TOUCH
-        return self._slow(mm, start, nr_pages, flags, pages, int(nr), seen, events)
+        return self._slow(mm, start, nr_pages, flags, pages, int(nr), events)
 
     def pin_user_pages(self, mm: Mm, addr: int, nr_pages: int, flags: int, events: Events | None = None) -> Pinned:
         """Pin pages one by one, faulting in what is missing.
@@ -251,8 +234,7 @@ class PageRefcounts:
         return self._locked(mm, addr, nr_pages, flags | Foll.GET | Foll.TOUCH, events)
 
     def _locked(self, mm: Mm, addr: int, nr_pages: int, flags: int, events: Events | None) -> Pinned:
-        seen = np.zeros(self.array.nr_sections, np.bool_)
-        return self._slow(mm, addr & -PAGE_SIZE, nr_pages, flags, np.empty(nr_pages, np.int64), 0, seen, events)
+        return self._slow(mm, addr & -PAGE_SIZE, nr_pages, flags, np.empty(nr_pages, np.int64), 0, events)
 
     def _slow(
         self,
@@ -262,7 +244,6 @@ class PageRefcounts:
         flags: int,
         pages: np.ndarray,
         nr: int,
-        seen: np.ndarray,
         events: Events | None,
     ) -> Pinned:
         """__get_user_pages(): from page ``nr`` on, area by area, until all are there or something is wrong."""
@@ -274,7 +255,7 @@ class PageRefcounts:
             if vma is None or error:
                 break
             ahead = min(nr_pages - nr, (vma.end - addr) >> PAGE_SHIFT)
-            self.need_mapped(mm, addr, ahead, seen)
+            self.need_mapped(mm, addr, ahead)
             before = nr
             nr, slot, code = gup_slow.follow_pages(
                 self.vm, self.refs, pgmaps, mm.pt, addr, ahead, flags, pages, nr, slot, events
@@ -314,7 +295,7 @@ class PageRefcounts:
         ------
         mm/gup.c, unpin_user_pages(), unpin_user_pages_dirty_lock(), 5.10 to 6.12.
         """
-        self._need_held(pfns)
+        self.need_held(pfns)
         freed = np.empty(len(pfns), np.int64)
         return freed[: gup_fast.unpin_user_pages(self.vm, self.refs, pfns, make_dirty, freed, events)]
 
@@ -340,13 +321,13 @@ class PageRefcounts:
                 f"{self.array.kernel.tree.base} has no unpin_user_page_range_dirty_lock() "
                 f"({pfn_range(pfn, nr_pages)}). Use unpin_user_pages()."
             )
-        self._need_held(np.arange(pfn, pfn + nr_pages))
+        self.need_held(np.arange(pfn, pfn + nr_pages))
         freed = np.empty(nr_pages, np.int64)
         return freed[: gup_fast.unpin_user_page_range(self.vm, self.refs, pfn, nr_pages, make_dirty, freed, events)]
 
     def put_pages(self, pfns: np.ndarray, events: Events | None = None) -> np.ndarray:
         """put_page() of each page; result and crash as of :meth:`unpin_user_pages`."""
-        self._need_held(pfns)
+        self.need_held(pfns)
         freed = np.empty(len(pfns), np.int64)
         return freed[: gup_fast.put_user_pages(self.vm, self.refs, pfns, freed, events)]
 
@@ -358,12 +339,12 @@ class PageRefcounts:
 
     def set_pages_dirty(self, pfns: np.ndarray, base_only: bool, events: Events | None = None) -> None:
         """set_page_dirty_lock() of each page; with ``base_only`` pages of compounds are passed over."""
-        self._need_held(pfns)
+        self.need_held(pfns)
         gup_fast.set_pages_dirty(self.vm, self.refs, pfns, base_only, events)
 
     def compound(self, pfn: int) -> tuple[int, int]:
         """First pfn and pages of the compound page that ``pfn`` is in; a base page is one of one."""
-        self._need_held(np.array([pfn]))
+        self.need_held(np.array([pfn]))
         head = gup_fast.compound_head(self.vm, pfn - self.array.start_pfn, None)
         order = gup_fast.compound_order(self.vm, self.refs, head, None)
         return int(head) + self.array.start_pfn, 1 << int(order)

@@ -10,16 +10,19 @@ import errno
 
 import numpy as np
 
+from workbench.abi.constants import PAGES_PER_SECTION
 from workbench.mm._jit import jit
 from workbench.mm.gup_fast import access_permitted
+from workbench.mm.memmap import COMPOUND_HEAD
 from workbench.mm.memremap import get_dev_pagemap
-from workbench.mm.page_ref import Foll, compound_head, page_count, set_page_dirty, try_grab_page
-from workbench.mm.pgtable import Pg, entry_pfn, is_leaf, walk
+from workbench.mm.page_ref import Foll, compound_head, head_of, page_count, set_page_dirty, try_grab_page
+from workbench.mm.pgtable import Pg, entry_pfn, is_devmap, is_leaf, walk
 from workbench.mm.swap import mark_page_accessed
 
 _NONE = np.uint64(0)
-_DEVMAP, _ACCESSED, _DIRTY = np.uint64(Pg.DEVMAP), np.uint64(Pg.ACCESSED), np.uint64(Pg.DIRTY)
+_ACCESSED, _DIRTY = np.uint64(Pg.ACCESSED), np.uint64(Pg.DIRTY)
 _WRITE, _PIN, _TOUCH, _GRABS = int(Foll.WRITE), int(Foll.PIN), int(Foll.TOUCH), int(Foll.GET | Foll.PIN)
+_PAGES_PER_SECTION = np.int64(PAGES_PER_SECTION)
 DONE, FAULT = np.int64(0), np.int64(1)
 _EFAULT, _EEXIST, _ENOMEM = (np.int64(-number) for number in (errno.EFAULT, errno.EEXIST, errno.ENOMEM))
 
@@ -51,7 +54,7 @@ def follow_pages(vm, refs, pgmaps, pt, addr, nr_pages, flags, pages, nr, slot, e
         entry = pt.entries[table, index]
         if not is_leaf(entry, level) or not access_permitted(entry, write):
             return nr, slot, FAULT
-        device = (entry & _DEVMAP) != _NONE
+        device = is_devmap(entry)
         if level > 0 and flags & _TOUCH:
             pt.entries[table, index] = entry | (_ACCESSED | _DIRTY if write else _ACCESSED)
         if device and not flags & _GRABS:
@@ -76,22 +79,37 @@ def follow_pages(vm, refs, pgmaps, pt, addr, nr_pages, flags, pages, nr, slot, e
 
 
 @jit
-def sections_mapped(vm, pt, addr, nr_pages, seen, found, pages_per_section):
-    """Find the sections whose struct pages are behind ``nr_pages`` user pages from ``addr`` on.
+def _lacks(vm, present, section, found, nr_found):
+    """Note a section without memory; of one that has it, the section where its first page's compound begins."""
+    lacks = section
+    if present[section]:
+        first = section * _PAGES_PER_SECTION
+        lacks = head_of(vm, first, vm.pages[first, COMPOUND_HEAD]) // _PAGES_PER_SECTION
+    if not present[lacks] and (nr_found == 0 or found[nr_found - 1] != lacks) and nr_found < len(found):
+        found[nr_found] = lacks
+        nr_found += 1
+    return nr_found
+
+
+@jit
+def lacking_mapped(vm, present, pt, addr, nr_pages, found):
+    """Find sections without memory behind ``nr_pages`` user pages from ``addr`` on, or behind their heads.
 
     Parameters
     ----------
-    seen : bool[nr_sections]
-        Set for each section found.
-    found : int64[nr_sections]
-        Takes the numbers of those that were not set.
+    vm : Memmap
+    present : bool[nr_sections]
+    pt : PageTables
+    addr, nr_pages : int64
+    found : int64[n]
+        Takes section numbers, some perhaps more than once.
 
     Returns
     -------
     int64
-        How many were stored to ``found``.
+        How many were stored to ``found``.  Ask again when they have their memory: 0 means that all have.
     """
-    end, nr_found = addr + (nr_pages << 12), np.int64(0)
+    end, nr_found, before = addr + (nr_pages << 12), np.int64(0), np.int64(-1)
     while addr < end:
         level, table, index = walk(pt, addr)
         entry = pt.entries[table, index]
@@ -101,10 +119,33 @@ def sections_mapped(vm, pt, addr, nr_pages, seen, found, pages_per_section):
             first = entry_pfn(entry) + ((addr & (size - 1)) >> 12) - vm.start_pfn
             last = first + ((upto - addr) >> 12) - 1
             if first >= 0 and last < len(vm.pages):
-                for section in range(first // pages_per_section, last // pages_per_section + 1):
-                    if not seen[section]:
-                        seen[section] = True
-                        found[nr_found] = section
-                        nr_found += 1
+                for section in range(first // _PAGES_PER_SECTION, last // _PAGES_PER_SECTION + 1):
+                    if section != before:
+                        nr_found = _lacks(vm, present, section, found, nr_found)
+                        before = section
         addr = upto
     return nr_found
+
+
+@jit
+def lacking_held(vm, sections, pfns, found):
+    """Find sections without memory behind ``pfns`` (int64[n]), or behind their heads.
+
+    Returns
+    -------
+    (nr_found, missing) : int64
+        As of :func:`lacking_mapped`; ``missing`` is the index of the first pfn without a struct page, -1: none.
+    """
+    nr_found, before = np.int64(0), np.int64(-1)
+    for at in range(len(pfns)):
+        subsection = (pfns[at] - vm.start_pfn) >> 9
+        if subsection == before:
+            continue
+        before = subsection
+        section = subsection >> 6
+        if section < 0 or section >= len(sections.exist):
+            return nr_found, at
+        if not (sections.exist[section] >> np.uint64(subsection & 63)) & np.uint64(1):
+            return nr_found, at
+        nr_found = _lacks(vm, sections.present, section, found, nr_found)
+    return nr_found, np.int64(-1)

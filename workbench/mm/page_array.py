@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from html import escape
 from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 
@@ -67,6 +68,21 @@ class InitCall:
     pgmap: int | None = None
     vmemmap_shift: int = 0
     altmap: bool = False
+
+
+class Sections(NamedTuple):
+    """The state of a page array's sections.
+
+    Attributes
+    ----------
+    exist : uint64[nr_sections]
+        One bit a subsection: its struct pages exist.
+    present : bool[nr_sections]
+        The section has its memory.
+    """
+
+    exist: np.ndarray
+    present: np.ndarray
 
 
 class PageArray:
@@ -474,6 +490,15 @@ class PageArray:
         rows.flags.writeable = False
         return rows
 
+    def count_flag(self, start_pfn: int, nr_pages: int, flag: str) -> int:
+        """How many struct pages of a range have a flag that initialisation does not set.
+
+        Sections that are only described need not be looked at.
+        """
+        bit = np.uint64(self.kernel.abi.flag(flag))
+        rows = self._present_rows(start_pfn, nr_pages)
+        return sum(int(np.count_nonzero(self._vm.pages[lo:hi, 0] & bit)) for lo, hi in rows)
+
     def rows(self, pfns: np.ndarray) -> np.ndarray:
         """A copy of the struct pages of ascending ``pfns`` (int64[n]), as uint64[n, 8]; see :meth:`view`."""
         breaks = np.flatnonzero(np.diff(pfns) != 1) + 1
@@ -488,6 +513,11 @@ class PageArray:
         self._require_existing(start_pfn, nr_pages)
         self.materialise(start_pfn, nr_pages)
         return self._vm
+
+    @property
+    def sections(self) -> Sections:
+        """Which struct pages exist and which sections have their memory, for compiled code to read."""
+        return Sections(self._subsections, self._present)
 
     @property
     def memmap(self) -> Memmap:
