@@ -20,9 +20,7 @@ from dataclasses import dataclass
 from workbench.lab.cost import Fit
 from workbench.lab.pin_events import PIN_SLOW, UNPIN_RANGE, PinEvents, pin_events
 from workbench.lab.published import Published, published
-
-PAGES_PER_CALL = 512
-"""Pages that a call of ``ib_umem_get()`` pins: as many as one page holds pointers."""
+from workbench.rdma.umem import PAGES_PER_CALL
 
 MEMORIES = ("device-dax", "hugetlbfs")
 
