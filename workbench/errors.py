@@ -6,6 +6,9 @@ from __future__ import annotations
 import errno as _errno
 from dataclasses import dataclass
 
+_KERNEL_NAMES = {_errno.EOPNOTSUPP: "EOPNOTSUPP", _errno.EAGAIN: "EAGAIN", _errno.EDEADLK: "EDEADLK"}
+"""The kernel's names of numbers that the C library knows by two."""
+
 
 class WorkbenchError(Exception):
     """A refused request or operation.
@@ -33,7 +36,7 @@ class WorkbenchError(Exception):
     @property
     def errno_name(self) -> str | None:
         """The errno's symbolic name, ``"EINVAL"``; None when there is no errno."""
-        return None if self.errno is None else _errno.errorcode[self.errno]
+        return None if self.errno is None else _KERNEL_NAMES.get(self.errno) or _errno.errorcode[self.errno]
 
 
 @dataclass(frozen=True)

@@ -185,6 +185,7 @@ class DaxFile:
             pgoff=vma.pgoff,
             vm_flags=int(vma.flags),
             page_prot=np.uint64(vma.page_prot),
+            devmap=np.uint64(pgtable.Pg.DEVMAP_6_12 if tree.base == "6.12" else pgtable.Pg.DEVMAP),
             huge=not vma.flags & Vm.NOHUGEPAGE and not mm.thp_disabled,
             valid=self._check_vma(vma) is None,
             align=dev_dax.align,

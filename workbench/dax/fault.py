@@ -22,7 +22,7 @@ _NONE = np.uint64(0)
 _HEAD_BIT = np.uint64(1)
 _LINE_SHIFT = np.uint64(6)
 _12 = np.uint64(12)
-_PSE, _DEVMAP, _SPECIAL = np.uint64(Pg.PSE), np.uint64(Pg.DEVMAP), np.uint64(Pg.SPECIAL)
+_PSE, _SPECIAL = np.uint64(Pg.PSE), np.uint64(Pg.SPECIAL)
 _RW, _ACCESSED, _DIRTY = np.uint64(Pg.RW), np.uint64(Pg.ACCESSED), np.uint64(Pg.DIRTY)
 _OOM, _SIGBUS, _NOPAGE, _FALLBACK = (
     np.int64(fault) for fault in (VmFault.OOM, VmFault.SIGBUS, VmFault.NOPAGE, VmFault.FALLBACK)
@@ -39,6 +39,8 @@ class Fault(NamedTuple):
         The area: user addresses, first file page, Vm flags.
     page_prot : uint64
         Bits of a fresh entry.
+    devmap : uint64
+        The bit that marks an entry of device memory.
     huge : bool
         The area may have huge entries (no MADV_NOHUGEPAGE, THP not disabled for the process).
     valid : bool
@@ -66,6 +68,7 @@ class Fault(NamedTuple):
     pgoff: int
     vm_flags: int
     page_prot: np.uint64
+    devmap: np.uint64
     huge: bool
     valid: bool
     align: int
@@ -138,9 +141,9 @@ def _insert(pt, f, addr, pfn, level, write):
             pt.entries[table, index] = old | written
         return _NOPAGE
     if level == 0:
-        pt.entries[table, index] = frame | f.page_prot | _DEVMAP | _SPECIAL
+        pt.entries[table, index] = frame | f.page_prot | f.devmap | _SPECIAL
     else:
-        pt.entries[table, index] = frame | f.page_prot | _DEVMAP | _PSE | (written if write else _NONE)
+        pt.entries[table, index] = frame | f.page_prot | f.devmap | _PSE | (written if write else _NONE)
     return _NOPAGE
 
 

@@ -194,7 +194,7 @@ class DevDax:
     alive: bool = False
     pgmap: DevPagemap | None = None
     bound_pgmap: DevPagemap | None = None
-    unmap_mapping: Callable[[], None] = lambda: None
+    unmap_mapping: Callable[[], object] = lambda: None
     name: str = ""
 
     def __post_init__(self) -> None:

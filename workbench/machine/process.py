@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from workbench.abi.constants import PAGE_SHIFT, PAGE_SIZE
 from workbench.dax.device import DaxFile
 from workbench.errors import Signalled, WorkbenchError
-from workbench.mm import hwpoison_inject
+from workbench.mm import gup_users, hwpoison_inject
+from workbench.mm.gup import Pinned
 from workbench.mm.madvise import Madv, madvise, mlock
 from workbench.mm.mmap import Map, Mm, Prot
 from workbench.mm.pgtable import Level
@@ -181,6 +182,34 @@ class Process:
         self.mm.exit()
         self.machine.processes.pop(self.name, None)
 
+    # pins and references
+
+    def af_xdp_umem(self, addr: int, nr_pages: int) -> Pinned:
+        """Register a UMEM of AF_XDP: a pin for long; see :func:`workbench.mm.gup_users.af_xdp_umem_pin`."""
+        return gup_users.af_xdp_umem_pin(self.machine.gup, self.mm, addr, nr_pages)
+
+    def io_uring_buffer(self, addr: int, length: int) -> Pinned:
+        """Register a fixed buffer; see :func:`workbench.mm.gup_users.io_uring_fixed_buffer`."""
+        return gup_users.io_uring_fixed_buffer(self.machine.gup, self.mm, addr, length)
+
+    def vmsplice(self, addr: int, length: int) -> Pinned:
+        """Give references to a pipe; see :func:`workbench.mm.gup_users.vmsplice`."""
+        return gup_users.vmsplice(self.machine.gup, self.mm, addr, length)
+
+    def release(self, held: Pinned, *, dirty: bool = False) -> None:
+        """Give back what one of the above returned.
+
+        Raises
+        ------
+        KernelCrash
+            6.1 and later: the device went meanwhile, and its struct pages with it.
+        """
+        self.machine.gup.release(held, make_dirty=dirty)
+
+    def process_vm_readv(self, target: Process, addr: int, length: int) -> int:
+        """Read from another process; see :func:`workbench.mm.gup_users.process_vm_readv`."""
+        return gup_users.process_vm_readv(self.machine.gup, target.mm, addr, length)
+
     # plain files, whose data lies in device memory
 
     def read_file(self, file: PlainFile, length: int, buffer: int) -> int:
@@ -236,10 +265,9 @@ class Process:
         """
         vma = self.mm.vmas[0]
         self.mm.walk_page_range(vma.start, vma.end)
-        leaves = self.mm.leaves(vma)
-        pagesize = vma.file.pagesize(vma)
-        return {
-            "kernel_page_kB": pagesize >> 10,
-            "mmu_page_kB": pagesize >> 10,
-            "rss_kB": int(leaves[Level.PMD]) * (Level.PMD.size >> 10),
-        }
+        pagesize, pmds = vma.file.pagesize(vma), int(self.mm.leaves(vma)[Level.PMD])
+        # An entry counts as much as the compound page behind it: on a tree without them that is one page.
+        counted = pagesize if self.machine.kernel.tree.vmemmap_shift(pagesize) else PAGE_SIZE
+        if self.mm.base == "6.12":  # which takes no entry of a device for one of a page
+            counted = 0
+        return {"kernel_page_kB": pagesize >> 10, "mmu_page_kB": pagesize >> 10, "rss_kB": pmds * counted >> 10}

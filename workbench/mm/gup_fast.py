@@ -29,11 +29,11 @@ from workbench.mm.page_ref import (
     try_grab_compound_head,
     try_grab_page,
 )
-from workbench.mm.pgtable import Pg, entry_pfn, is_leaf, walk
+from workbench.mm.pgtable import Pg, entry_pfn, is_devmap, is_leaf, walk
 
 _NONE = np.uint64(0)
 _PRESENT_USER = np.uint64(Pg.PRESENT | Pg.USER)
-_RW, _DEVMAP, _SPECIAL = np.uint64(Pg.RW), np.uint64(Pg.DEVMAP), np.uint64(Pg.SPECIAL)
+_RW, _SPECIAL = np.uint64(Pg.RW), np.uint64(Pg.SPECIAL)
 _WRITE, _PIN, _LONGTERM = int(Foll.WRITE), int(Foll.PIN), int(Foll.LONGTERM)
 
 
@@ -138,7 +138,7 @@ def _gup_pte_range(vm, refs, pgmaps, pt, table, index, nr_pages, flags, pages, n
     nr_start, slot, pin = nr, np.int64(-1), flags & _PIN != 0
     for k in range(nr_pages):
         entry = pt.entries[table, index + k]
-        device = (entry & _DEVMAP) != _NONE
+        device = is_devmap(entry)
         refused = not access_permitted(entry, flags & _WRITE != 0)
         refused = refused or (flags & _LONGTERM != 0 if device else (entry & _SPECIAL) != _NONE)
         if refused:
@@ -175,7 +175,7 @@ def _gup_leaf(vm, refs, pgmaps, pt, table, index, pfn, nr_pages, flags, pages, n
     entry = pt.entries[table, index]
     if not access_permitted(entry, flags & _WRITE != 0):
         return nr, False
-    device = (entry & _DEVMAP) != _NONE
+    device = is_devmap(entry)
     if device:
         if flags & _LONGTERM:
             return nr, False

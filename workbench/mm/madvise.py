@@ -61,19 +61,18 @@ def _set_flags(set_: Vm, clear: Vm = _NONE) -> Callable[[Mm, Vma, int, int], Non
 
     def advise(mm: Mm, vma: Vma, start: int, end: int) -> None:
         flags = vma.flags & ~clear | set_
-        if flags == vma.flags:
-            return
-        if start > vma.start:
-            vma = mm.split_vma(vma, start)
-        if end < vma.end:
-            mm.split_vma(vma, end)
-        vma.flags = flags
+        if flags != vma.flags:
+            mm.set_flags(vma, start, end, flags)
 
     return advise
 
 
 def _nothing(mm: Mm, vma: Vma, start: int, end: int) -> None:
     """Advice without effect on a device's memory."""
+
+
+def _dontneed_locked(mm: Mm, vma: Vma, start: int, end: int) -> None:
+    mm.zap(start, end)
 
 
 def _dontneed(mm: Mm, vma: Vma, start: int, end: int) -> None:
@@ -100,7 +99,7 @@ _ADVICE: dict[Madv, Callable[[Mm, Vma, int, int], None]] = {
     Madv.SEQUENTIAL: _nothing,
     Madv.WILLNEED: _nothing,
     Madv.DONTNEED: _dontneed,
-    Madv.DONTNEED_LOCKED: lambda mm, vma, start, end: mm.zap(start, end) and None,
+    Madv.DONTNEED_LOCKED: _dontneed_locked,
     Madv.FREE: _no(errno.EINVAL, "MADV_FREE is for anonymous memory. Use MADV_DONTNEED."),
     Madv.REMOVE: _no(errno.ENODEV, "MADV_REMOVE needs a file with fallocate(); a device has none."),
     Madv.DONTFORK: _set_flags(Vm.DONTCOPY),
@@ -196,4 +195,7 @@ def mlock(mm: Mm, addr: int, length: int) -> None:
         at = vma.end
     if at < end:
         raise _refuse(errno.ENOMEM, f"nothing is mapped at {at:#x}. Map it first.")
-    mm.populate(start, end - start)
+    try:
+        mm.populate(start, end - start, ignore_errors=False)
+    except Signalled as signalled:
+        raise _refuse(errno.ENOMEM, f"no page for {signalled.signal.addr:#x}.") from signalled

@@ -409,6 +409,8 @@ class ZoneDevice:
         What WARN_ONCE said.
     hazards : list of str
         What the kernel does not check and what it cost: pages of one device overwritten by another's compound.
+    num_poisoned_pages : int
+        Pages that memory failure counted; those whose struct pages go are not counted any more.
     initialised : list of int
         The pages of each "memmap_init_zone_device initialised N pages" of the log.
     """
@@ -428,6 +430,7 @@ class ZoneDevice:
         self.warnings: list[str] = []
         self.hazards: list[str] = []
         self.initialised: list[int] = []
+        self.num_poisoned_pages = 0
         self._mapped: dict[int, _Mapped] = {}
         self._free_slots: list[int] = []
         self._refs = np.zeros(0, np.int64)
@@ -734,6 +737,8 @@ class ZoneDevice:
         if self._refs[mapped.slot]:
             return False
         for start, nr_pages in pgmap.ranges[: mapped.ranges]:
+            if self.num_poisoned_pages and self.array.kernel.tree.base != "6.12":  # clear_hwpoisoned_pages()
+                self.num_poisoned_pages -= self.array.count_flag(start, nr_pages, "hwpoison")
             self.array.remove_pages(start, nr_pages)
         del self._mapped[pgmap.address]
         self._free_slots.append(mapped.slot)

@@ -117,10 +117,13 @@ class AddressSpace:
 class File(Protocol):
     """An open file, as far as mappings of it go."""
 
-    mapping: AddressSpace
     readable: bool
     writable: bool
     mmap_supported_flags: Map
+
+    @property
+    def mapping(self) -> AddressSpace:
+        """The address space that its areas are areas of."""
 
     def mmap(self, vma: Vma) -> None:
         """Take a new area, or raise; may set flags on it."""
@@ -169,6 +172,14 @@ class Vma:
     def length(self) -> int:
         """Bytes."""
         return self.end - self.start
+
+    def joins(self, behind: Vma, flags: Vm) -> bool:
+        """Whether ``behind``, or this, with ``flags`` in the part that changes, goes on where the other ends.
+
+        Both keep their own flags where they are; the one that is not changed must have ``flags`` already.
+        """
+        adjacent = self.end == behind.start and self.file is behind.file
+        return adjacent and self.pgoff_of(self.end) == behind.pgoff and flags in (self.flags, behind.flags)
 
 
 def _einval(message: str) -> WorkbenchError:
@@ -262,6 +273,39 @@ class Mm:
         vma.end = addr
         self._insert(upper)
         return upper
+
+    def set_flags(self, vma: Vma, start: int, end: int, flags: Vm) -> Vma:
+        """Give the part ``[start, end)`` of an area other flags: cut it out, or join it with like neighbours.
+
+        Kernel: mm/mmap.c, ``vma_merge()``, ``split_vma()``, in their callers' order.
+
+        Returns
+        -------
+        Vma
+            The area that has the part then.
+
+        Raises
+        ------
+        WorkbenchError
+            EINVAL: the file forbids the cut.  Where the end cannot be cut, the beginning was.
+        """
+        before = self.find_vma(start - 1) if start == vma.start else None
+        behind = self.find_vma(end) if end == vma.end else None
+        joins_before = before is not None and before.joins(vma, flags)
+        joins_behind = behind is not None and vma.joins(behind, flags)
+        if start > vma.start:
+            vma = self.split_vma(vma, start)
+        if end < vma.end:
+            self.split_vma(vma, end)
+        vma.flags = flags
+        if joins_before and before is not None:
+            self._remove(vma)
+            before.end = vma.end
+            vma = before
+        if joins_behind and behind is not None:
+            self._remove(behind)
+            vma.end = behind.end
+        return vma
 
     # system calls
 
@@ -414,8 +458,7 @@ class Mm:
             start, end = max(vma.start, addr), min(vma.end, addr + length)
             if flags == vma.flags:
                 continue
-            (inside,) = self._cut(start, end)
-            inside.flags = flags
+            inside = self.set_flags(vma, start, end, flags)
             mask = np.uint64(Pg.PRESENT | Pg.RW | Pg.USER | Pg.NX | Pg.PROTNONE)
             bits = np.uint64(inside.page_prot & ~Pg.ACCESSED)
             pgtable.protect(self.pt, start, end, bits, mask, self.base != "6.12")
@@ -569,20 +612,36 @@ class Mm:
             at_index,
         )
 
-    def populate(self, addr: int, length: int, write: bool = False) -> None:
-        """Fault a range in, ignoring what cannot be (mm_populate())."""
+    def populate(self, addr: int, length: int, *, ignore_errors: bool = True) -> None:
+        """Fault a range in for reading (``__mm_populate()``); what cannot be is passed over, or raised.
+
+        Raises
+        ------
+        Signalled
+            What an access would get.
+        """
         for vma in self.areas_in(addr, addr + length):
             start, end = max(vma.start, addr), min(vma.end, addr + length)
             step = vma.file.pagesize(vma)
             try:
-                self.touch(start, -(-(end - start) // step), step, write)
+                self.touch(start, -(-(end - start) // step), step)
             except Signalled:
-                return
+                if not ignore_errors:
+                    raise
 
     def walk(self, addr: int) -> tuple[pgtable.Level, int]:
         """The deepest entry for ``addr``: its level and its word (0 where nothing is mapped)."""
         level, table, index = pgtable.walk(self.pt, addr)
         return pgtable.Level(level), int(self.pt.entries[table, index])
+
+    def walk_levels(self, addr: int) -> list[tuple[pgtable.Level, int]]:
+        """The entries on the way to ``addr``, from the top down to the leaf or to the empty one."""
+        last, table, entries = self.walk(addr)[0], 0, []
+        for level in range(pgtable.Level.PGD, last - 1, -1):
+            entry = self.pt.entries[table, pgtable.entry_index(addr, level)]
+            entries.append((pgtable.Level(level), int(entry)))
+            table = int(pgtable.entry_pfn(entry))
+        return entries
 
     def leaves(self, vma: Vma) -> np.ndarray:
         """Leaf entries of an area by level, as int64[3]."""

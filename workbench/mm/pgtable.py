@@ -42,7 +42,10 @@ class Level(IntEnum):
 
 
 class Pg(IntFlag):
-    """Bits of an entry (arch/x86/include/asm/pgtable_types.h)."""
+    """Bits of an entry (arch/x86/include/asm/pgtable_types.h).
+
+    6.6 and later keep DEVMAP one bit lower: shadow stacks took its place.
+    """
 
     PRESENT = 1 << 0
     RW = 1 << 1
@@ -53,12 +56,14 @@ class Pg(IntFlag):
     PROTNONE = 1 << 8
     SPECIAL = 1 << 9
     SOFT_DIRTY = 1 << 11
+    DEVMAP_6_12 = 1 << 57
     DEVMAP = 1 << 58
     NX = 1 << 63
 
 
 _PRESENT, _RW, _ACCESSED, _DIRTY, _PSE = (np.uint64(bit) for bit in (Pg.PRESENT, Pg.RW, Pg.ACCESSED, Pg.DIRTY, Pg.PSE))
 FRAME = np.uint64(0x000F_FFFF_FFFF_F000)
+_ANY_DEVMAP = np.uint64(Pg.DEVMAP | Pg.DEVMAP_6_12)
 _TABLE = np.uint64(Pg.PRESENT | Pg.RW | Pg.USER | Pg.ACCESSED | Pg.DIRTY)
 _NONE = np.uint64(0)
 _12 = np.uint64(12)
@@ -118,6 +123,12 @@ def entry_pfn(entry):
 def is_leaf(entry, level):
     """Whether ``entry`` maps memory (or is one made inaccessible by PROT_NONE)."""
     return entry != _NONE and (level == 0 or (entry & _PSE) != _NONE)
+
+
+@jit
+def is_devmap(entry):
+    """Whether a leaf maps device memory, by the bit of any release: none has another use for either."""
+    return (entry & _ANY_DEVMAP) != _NONE
 
 
 @jit

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Recorded struct pages against the page array, byte for byte.
 
-One word cannot be computed: the address of a pgmap, which the real kernel's allocator chose.  The
-replay initialises pages with a stand-in for each binding; the first recorded page that should hold it
-tells the real address, and every other must then agree.
+Two words cannot be computed: the addresses of a pgmap and of a file's address_space, which the real
+kernel's allocator chose.  The replay's machine uses a stand-in for each; the first recorded page that
+should hold one tells the real address, and every other must then agree.
 """
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,16 +18,17 @@ from workbench.lab.captures.reading import Image
 from workbench.mm import PageArray
 from workbench.text import word
 
-_PGMAP_WORD = 1
+_POINTER_WORDS = (1, 3)
+"""pgmap and mapping."""
 _STAND_IN = 0xFFFF_A500_0000_0000
 """Kernel addresses no real machine of the captures uses (a hole between direct map and vmalloc)."""
 
 
 class Pointers:
-    """Addresses of pgmaps, learnt at first sight.
+    """Addresses of the kernel's objects, learnt at first sight.
 
-    A binding's pages all hold one address; a new binding's address is learnt anew; two bindings that
-    exist at the same time have different addresses.
+    An object has one address as long as it lives; a new one's is learnt anew; two that exist at the same
+    time have different addresses.
     """
 
     def __init__(self) -> None:
@@ -34,26 +36,29 @@ class Pointers:
         self._next = _STAND_IN
 
     def new(self) -> int:
-        """A stand-in for the pgmap of a new binding."""
+        """A stand-in for the address of a new object."""
         self._next += 0x1000
         return self._next
 
-    def forget(self, stand_in: int) -> None:
-        """The binding is over: its address may be used again."""
-        self._learnt.pop(stand_in, None)
+    def keep(self, living: Container[int]) -> None:
+        """The other objects are gone: their addresses may be used again."""
+        self._learnt = {stand_in: address for stand_in, address in self._learnt.items() if stand_in in living}
 
     def resolve(self, ours: np.ndarray, recorded: np.ndarray) -> None:
         """Replace stand-ins in ``ours`` (uint64[n, 8]) by the recorded addresses, learning new ones."""
-        column = ours[:, _PGMAP_WORD]
-        for stand_in in np.unique(column[(column > _STAND_IN) & (column <= self._next)]).tolist():
-            rows = column == np.uint64(stand_in)
+        for column in _POINTER_WORDS:
+            self._resolve(ours[:, column], recorded[:, column])
+
+    def _resolve(self, ours: np.ndarray, recorded: np.ndarray) -> None:
+        for stand_in in np.unique(ours[(ours > _STAND_IN) & (ours <= self._next)]).tolist():
+            rows = ours == np.uint64(stand_in)
             if stand_in not in self._learnt:
-                seen = filter(_is_kernel_pointer, recorded[rows, _PGMAP_WORD].tolist())
+                seen = filter(_is_kernel_pointer, recorded[rows].tolist())
                 address = next(seen, None)
                 if address is None or address in self._learnt.values():
                     continue
                 self._learnt[stand_in] = address
-            column[rows] = np.uint64(self._learnt[stand_in])
+            ours[rows] = np.uint64(self._learnt[stand_in])
 
 
 def _is_kernel_pointer(address: int) -> bool:

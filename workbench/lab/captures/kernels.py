@@ -21,6 +21,8 @@ _FAMILIES = {
     "6.1nodedup": "6.1-nodedup",
     "6.12": "6.12",
 }
+_SMALL = ("5.15", "5.17", "6.1nodedup")
+"""Families built with a small configuration."""
 _FLAG_OPTIONS = ("page_idle_flag", "memory_failure", "pg_uncached", "arch_2")
 _MAX_CPU_BITS = 16
 
@@ -80,3 +82,11 @@ def _config(capture: Capture, usual: Abi) -> Config:
     if not 0 <= cpu_bits <= _MAX_CPU_BITS:
         raise refused(where, f"has a LAST_CPUPID with {cpu_bits} bits for the cpu")
     return replace(config, numa_balancing=True, nr_cpus=1 << cpu_bits)
+
+
+def options_of(capture: Capture) -> dict[str, bool]:
+    """Options of the recorded kernel that user space can tell, where it is not a distribution's.
+
+    The small builds of 5.15 and 5.17 have neither KSM nor soft-dirty tracking.
+    """
+    return dict.fromkeys(("KSM", "MEM_SOFT_DIRTY"), False) if capture.family in _SMALL else {}

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The recorded actions, done again on the engine.
+"""The recorded actions, done again on a :class:`workbench.machine.Machine`.
 
-An action's handler gives the result it computes, or None where the part that decides it is not built.
-The record's word is then taken for it (the ranges the device bus hands out, say): it counts as assumed,
-which is no pass, and what follows in the struct pages is computed.
+A handler does what its op names and gives the result in the captures' form; the record's result is only
+compared with it.  Four things the record decides, because a kernel leaves them open: where a mapping goes
+(the addresses must have the remainders they must have), kernel addresses (learnt at first sight), when a
+line appears in the log, and what random bytes a plain file holds.
 
-Where the engine does not know what an action does to struct pages, those it may have touched are
-unknown until a binding initialises them anew.
+An op without a handler ends what can be told: nothing after it is compared.
 """
 
 from __future__ import annotations
@@ -14,82 +14,52 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from itertools import accumulate
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from workbench.abi.constants import PAGE_SHIFT, PAGES_PER_SUBSECTION, PMD_SIZE
-from workbench.errors import WorkbenchError
+from workbench.abi.constants import PAGE_SHIFT
+from workbench.dax.device import DaxFile
+from workbench.dax.region import DevDax
+from workbench.errors import KernelCrash, Signalled, WorkbenchError
 from workbench.lab.captures.compare import Pointers
 from workbench.lab.captures.reading import MAX_PFN, get, number, pfn, refused, text
 from workbench.lab.difference import differences
-from workbench.mm import Altmap, DevPagemap, PageArray
-from workbench.mm.memremap import pagemap_range
-from workbench.nvdimm import Namespace, nvdimm_setup_pfn
+from workbench.machine import CreateRefused, Machine, PlainFile, Process
+from workbench.mm import PageArray
+from workbench.mm.madvise import Madv
+from workbench.mm.mmap import Map, Prot
+from workbench.mm.pgtable import FRAME, Level, is_leaf
 from workbench.series import Kernel
-from workbench.text import count
 
 Action = dict[str, Any]
 Result = dict[str, Any]
 Ranges = tuple[tuple[int, int], ...]
 
-_MEMMAP_LINE = re.compile(r"memmap_init_zone_device initialised (\d{1,15}) pages in \d+ms")
-_ALIGNS = (4096, 2 << 20, 1 << 30)
-_BOUND_LIMIT = MAX_PFN
-"""Pages that all bindings of a run may have together: 64 TiB, some seconds of bookkeeping."""
-_FAULTS_NOTHING_IN = {
-    *("SHARED", "PRIVATE", "SHARED_VALIDATE", "ANONYMOUS", "NORESERVE", "SYNC"),
-    *("FIXED", "FIXED_NOREPLACE", "HUGETLB", "HUGETLB_2M", "HUGETLB_1G"),
-}
-"""Flags of mmap; with any other, pages may be there before they are touched."""
-
-
-@dataclass
-class Device:
-    """A dax device as the replay knows it.
-
-    Attributes
-    ----------
-    align : int
-        Bytes.
-    ranges : tuple of (int, int), or None
-        First pfn and number of pages, as the bus shows them.  None between a change of size and the
-        observation that tells them.
-    asked : int
-        Pages that were asked for, where ``ranges`` is None.
-    metadata : int
-        Pages before the first range that its pgmap has too: what a namespace keeps before its data.
-    altmap : Altmap or None
-    pgmap : DevPagemap or None
-        With a stand-in for its address, while a driver is bound.
-    bound_unseen : bool
-        A driver is bound, to ranges that are not told yet.
-    lost_unseen : bool
-        Something not understood was done to it since.
-    """
-
-    align: int = PMD_SIZE
-    ranges: Ranges | None = ()
-    asked: int = 0
-    metadata: int = 0
-    altmap: Altmap | None = None
-    pgmap: DevPagemap | None = None
-    bound_unseen: bool = False
-    lost_unseen: bool = False
-
-    @property
-    def pgmap_ranges(self) -> Ranges:
-        """The ranges of its pgmap: metadata included."""
-        assert self.ranges
-        (start, nr_pages), *others = self.ranges
-        return ((start - self.metadata, nr_pages + self.metadata), *others)
+_MEMMAP_LINE = re.compile(r"(memmap_init_zone_device initialised \d{1,15} pages) in \d+ms")
+_FAILURE_LINE = re.compile(r"Memory failure: |Injecting memory failure|Soft offlining|soft offline: |Unpoison: ")
+_ONE_OF_ALL = re.compile(r"one of \d+ devices")
+"""The note of what a management command did to all devices at once."""
+_VICTIM = re.compile(r"Sending SIGBUS to (?:the process|\S+) due")
+_CREATE_VALUE = re.compile(r"region create (\S+)")
+_CHARACTER = {"r": Prot.READ, "w": Prot.WRITE, "x": Prot.EXEC}
+_FREE_OF_COMPARISON = {"inferred", "note", "kernel_log", "failed_step"}
+"""Members of a result that say where it comes from."""
 
 
 @dataclass
 class Tally:
-    """Results of the actions that lead to a state, or of those after the last one."""
+    """Results of the actions that lead to a state, or of those after the last one.
+
+    Attributes
+    ----------
+    compared, different : int
+    assumed : int
+        Results that were taken from the record: bytes read where random ones had been copied to.
+    first : str
+        The first difference, in words.
+    """
 
     compared: int = 0
     different: int = 0
@@ -104,22 +74,48 @@ class Tally:
 
 
 @dataclass
+class Mapping:
+    """A mapping under its recorded name."""
+
+    process: Process
+    device: str
+    start: int
+    length: int
+    align: int
+
+
+@dataclass
 class Replay:
-    """A machine of one kernel, as far as the recorded actions bring it up."""
+    """A machine of one kernel, as far as the recorded actions bring it up.
+
+    Attributes
+    ----------
+    kernel : Kernel
+    options : dict of str to bool
+        Deviations of the recorded kernel's configuration, see :class:`workbench.machine.Machine`.
+    pointers : Pointers
+        Kernel addresses learnt.
+    machine : Machine or None
+        None before the boot.
+    followed : bool
+        Every op so far had a handler.
+    """
 
     kernel: Kernel
+    options: dict[str, bool] = field(default_factory=dict)
     pointers: Pointers = field(default_factory=Pointers)
-    array: PageArray | None = None
-    devices: dict[str, Device] = field(default_factory=dict)
+    machine: Machine | None = None
+    followed: bool = True
     tally: Tally = field(default_factory=Tally)
     persistent_memory: Ranges = ()
-    _memory: Ranges = ()
-    _unknown: np.ndarray = field(default_factory=lambda: np.empty(0, np.bool_))
-    _device_of: dict[str, str] = field(default_factory=dict)
-    _reported: Counter[int] = field(default_factory=Counter)
-    _followed: bool = True
-    _unseen_pages: int = 0
-    _bound_pages: int = 0
+    memory: Ranges = ()
+    handles: dict[str, Any] = field(default_factory=dict)
+    mappings: dict[str, Mapping] = field(default_factory=dict)
+    unbinding: str = ""
+    case: str = ""
+    _unread: Counter[str] = field(default_factory=Counter)
+    _log_seen: int = 0
+    _destroys_all: bool = False
 
     def do_all(self, actions: Iterable[Action]) -> None:
         """Do actions in order, their results in a new :class:`Tally`."""
@@ -129,151 +125,122 @@ class Replay:
 
     def do(self, action: Action) -> None:
         """Do one action, and compare its result with the recorded one."""
-        got = _HANDLERS.get(action["op"], _not_yet)(self, action)
-        if got is None:
-            self.tally.assumed += "result" in action
-        else:
-            difference = _difference(_result(action), got)
+        got = self.result_of(action)
+        if got is not None and "result" in action:
+            difference = difference_of(get(action, "result", dict, action["op"]), got)
             self.tally.add(difference and f"{action['op']}: {difference}")
+
+    def result_of(self, action: Action) -> Result | None:
+        """Do one action; its result in the captures' form, None where it has none or cannot be told."""
+        handler = _HANDLERS.get(action["op"])
+        self._destroy_idle(action)
+        if handler is None or not self.followed:
+            self.followed = False
+            return None
+        try:
+            return handler(self, action)
+        except Signalled as signalled:
+            return self._signal(signalled, action)
+        except KernelCrash:
+            return {"killed": True}
+        except CreateRefused as refusal:
+            return {"ok": False, "errno": refusal.errno_name, "device": refusal.failed.device}
+        except WorkbenchError as refusal:
+            if refusal.errno is None:
+                raise  # not the kernel's refusal: the workbench has not the memory, or the record is malformed
+            return {"errno": refusal.errno_name}
+
+    def _destroy_idle(self, action: Action) -> None:
+        """A command that destroys all devices is recorded by the ones whose end was seen; idle ones went too.
+
+        It begins with the region's first device, which stays, and the actions that stand for it are inferred.
+        """
+        stores = action["op"] in ("set_size", "delete_device")
+        goes_on = stores and (self._destroys_all or "inferred" in _recorded(action))
+        if self._destroys_all and not goes_on:
+            for device in list(self.on().bus.devices()):
+                if not (device.bound or device.size or device.id == 0):
+                    self.on().delete_device(device.name)
+        self._destroys_all = goes_on
+
+    def _signal(self, signalled: Signalled, action: Action) -> Result:
+        signal = signalled.signal
+        if signal.name == "SIGKILL":
+            return {"killed": True}
+        result = {"signal": signal.name, "code": signal.code, "addr": hex(signal.addr), "lsb": signal.lsb}
+        for name, mapping in self.mappings.items():
+            inside = signal.addr - mapping.start
+            if 0 <= inside < mapping.length and mapping.process.name == action.get("process"):
+                result |= {
+                    "mapping": name,
+                    "offset_in_mapping": inside,
+                    "offset_in_align_unit": signal.addr % mapping.align,
+                }
+        return result | ({"at_index": signalled.at_index} if action["op"] == "touch" else {})
+
+    # what is compared
+
+    @property
+    def array(self) -> PageArray | None:
+        """The struct pages; None before the boot."""
+        return self.machine.array if self.machine else None
 
     def in_device_memory(self, pfns: np.ndarray) -> np.ndarray:
         """Which of ascending ``pfns`` (int64[n]) lie in memory that devices are made of, as bool[n]."""
         inside = np.zeros(len(pfns), np.bool_)
-        for start, nr_pages in self._memory:
+        for start, nr_pages in self.memory:
             inside[slice(*np.searchsorted(pfns, (start, start + nr_pages)))] = True
         return inside
 
-    def knows(self, pfns: np.ndarray | None = None) -> bool:
-        """Whether the struct pages of ``pfns`` in device memory (default: all) are determined by what was replayed."""
-        if self.array is None or any(device.bound_unseen for device in self.devices.values()):
-            return False
-        where = slice(None) if pfns is None else (pfns - self.array.start_pfn) // PAGES_PER_SUBSECTION
-        return not self._unknown[where].any()
+    def pointers_now(self) -> Pointers:
+        """The addresses learnt, but for those of objects that are gone."""
+        self.pointers.keep(self.on().addresses())
+        return self.pointers
+
+    def knows(self) -> bool:
+        """Whether the struct pages are determined by what was replayed."""
+        return self.machine is not None and self.followed
 
     # what handlers use
 
-    def start(self, persistent_memory: Ranges, soft_reserved: Ranges) -> None:
-        """The machine has this memory for devices; none of it has struct pages yet."""
-        self.persistent_memory = persistent_memory
-        self._memory = persistent_memory + soft_reserved
-        low = min(start for start, _ in self._memory)
-        high = max(start + nr_pages for start, nr_pages in self._memory)
-        self.array = PageArray(self.kernel, low, high - low)
-        self._unknown = np.zeros(self.array.nr_pages // PAGES_PER_SUBSECTION, np.bool_)
+    def on(self) -> Machine:
+        """The machine, booted."""
+        if self.machine is None:
+            raise refused("an action", "comes before the boot")
+        return self.machine
 
-    def device(self, name: str) -> Device:
-        """The device ``name``; one that was not seen before is new and empty."""
-        return self.devices.setdefault(name, Device())
+    def process(self, action: Action) -> Process:
+        """The process that acts."""
+        return self.on().process(text(action, "process", action["op"]))
 
-    def bind(self, device: Device) -> None:
-        """A driver takes the device: new pgmap, every struct page initialised.
+    def handle(self, action: Action) -> Any:
+        """What the record's handle stands for."""
+        name = text(action, "handle", action["op"])
+        if name not in self.handles:
+            raise refused(action["op"], f"uses handle {name}, which nothing returned")
+        return self.handles[name]
 
-        Where the kernel of the replay would refuse or die, the recorded one did not: a difference (unless
-        the pages that it would have reached are unknown), after which nothing is known any more.
-        """
-        # A driver that lets go in the background has done so before another can take the device.
-        self.unbind(device)
-        device.bound_unseen = device.ranges is None
-        if self.array is None or not device.ranges:
-            return
-        self._bound_pages += sum(nr_pages for _, nr_pages in device.ranges)
-        if self._bound_pages > _BOUND_LIMIT:
-            raise refused("bind", f"has more than {count(_BOUND_LIMIT)} pages, all bindings of the run together")
-        shift = self.kernel.tree.vmemmap_shift(device.align)
-        device.pgmap = DevPagemap(self.pointers.new(), device.pgmap_ranges, shift, device.altmap)
-        try:
-            for range_id, (start, nr_pages) in enumerate(device.pgmap.ranges):
-                self._reported[pagemap_range(self.array, device.pgmap, range_id)] += 1
-                self._unknown[self._subsections(start, nr_pages)] = False
-        except WorkbenchError as refusal:
-            if refusal.errno is None and not refusal.changed:
-                raise  # not the kernel's refusal: the workbench has not the memory, say
-            whole_compounds = -(-nr_pages >> shift) << shift
-            if not self._unknown[self._subsections(start, whole_compounds)].any():
-                self.tally.add(f"the engine cannot bind: {refusal}")
-            self.array = None
-
-    def unbind(self, device: Device) -> None:
-        """The driver lets go: the struct pages are gone.  What was not known stays so until it is bound anew."""
-        if device.pgmap is not None and self.array is not None:
-            for start, nr_pages in device.pgmap.ranges:
-                self.array.remove_pages(start, nr_pages)
-            self.pointers.forget(device.pgmap.address)
-        if device.bound_unseen:
-            self._unseen_pages += device.asked
-        if device.lost_unseen:
-            self._forget(self._memory)
-        device.pgmap = None
-        device.bound_unseen = device.lost_unseen = False
-
-    def lose_track(self, name: str | None = None) -> None:
-        """What follows is not determined: for the pages of one device, or where that is not told for all."""
-        device = self.devices.get(name or "")
-        if device is None:
-            self._forget(self._memory)
-            self._followed = False
-            for each in self.devices.values():
-                each.lost_unseen = each.bound_unseen
-        elif device.bound_unseen:
-            device.lost_unseen = True
-        elif device.pgmap is not None:
-            self._forget(device.pgmap.ranges)
-
-    def see(self, device: Device, align: int, ranges: Ranges) -> None:
-        """Take the record's word for a device; a binding to ranges that were not told is done now."""
-        device.align, device.ranges = align, ranges
-        if device.bound_unseen:
-            lost = device.lost_unseen
-            device.bound_unseen = device.lost_unseen = False
-            self.bind(device)
-            if lost and device.pgmap is not None:
-                self._forget(device.pgmap.ranges)
-
-    def knows_device(self, device: Device) -> bool:
-        """Whether it is bound, and nothing that was not understood can have touched it since."""
-        if device.pgmap is None or self.array is None:
-            return False
-        return not any(self._unknown[self._subsections(*each)].any() for each in device.pgmap.ranges)
-
-    def _forget(self, ranges: Ranges) -> None:
-        """The struct pages of these ranges are unknown until they are bound anew."""
-        if self.array is not None:
-            for start, nr_pages in ranges:
-                self._unknown[self._subsections(start, nr_pages)] = True
-
-    def _subsections(self, start_pfn: int, nr_pages: int) -> slice:
-        """Those of the array that hold pages of a range."""
-        assert self.array is not None
-        first, end = start_pfn - self.array.start_pfn, start_pfn + nr_pages - self.array.start_pfn
-        return slice(max(first, 0) // PAGES_PER_SUBSECTION, max(-(-end // PAGES_PER_SUBSECTION), 0))
-
-    def expect_log(self, lines: list[str]) -> None:
-        """Each line about initialised pages must tell of an initialisation that the engine did.
-
-        The log is read late, so a line may belong to any action since the boot; times differ.  It may
-        also tell of a binding whose ranges nobody told, and after a loss of track of anything, up to the
-        first reading at which everything is known again.
-        """
-        still_bound = sum(device.asked for device in self.devices.values() if device.bound_unseen)
-        for match in filter(None, map(_MEMMAP_LINE.search, lines)):
-            nr_pages = int(match[1])
-            if self._reported[nr_pages]:
-                self._reported[nr_pages] -= 1
-                self.tally.add("")
-            elif not self._followed or nr_pages <= self._unseen_pages + still_bound:
-                self._unseen_pages -= nr_pages if self._followed else 0
-                self.tally.assumed += 1
-            else:
-                self.tally.add(f"the log tells of {nr_pages} initialised pages, the engine of none so many")
-        self._followed |= self.knows()
+    def log_lines(self) -> Counter[str]:
+        """Lines of the machine's log that no recorded reading has told of yet."""
+        log = self.on().log
+        self._unread.update(_as_recorded(line) for line in log[self._log_seen :])
+        self._log_seen = len(log)
+        return self._unread
 
 
-def _difference(recorded: Result, got: Result) -> str:
+def _as_recorded(line: str) -> str:
+    """A line of the log without what the records leave out: milliseconds, and who the process was."""
+    return _VICTIM.sub("Sending SIGBUS to the process due", _MEMMAP_LINE.sub(r"\1", line))
+
+
+def difference_of(recorded: Result, got: Result) -> str:
     """How a computed result differs from the recorded one; ``errno: null`` stands for any refusal."""
     if _is_refusal(recorded) and _is_refusal(got):
-        fields = ["errno"] if recorded.get("errno") else []
+        fields = [key for key in ("errno", "device") if recorded.get(key)]
     else:
-        fields = ["errno", "ok", *sorted((recorded.keys() | got.keys()) - {"inferred", "note"})]
+        fields = sorted((recorded.keys() | got.keys()) - _FREE_OF_COMPARISON)
+    if recorded.get("killed") and got.get("killed"):
+        fields = ["killed"]
     found = differences({key: recorded.get(key) for key in fields}, {key: got.get(key) for key in fields})
     return f"{found[0]!s:.400}" if found else ""
 
@@ -282,273 +249,536 @@ def _is_refusal(result: Result) -> bool:
     return "errno" in result or result.get("ok") is False
 
 
-def _ranges(holder: dict[str, Any], key: str, where: str) -> Ranges:
-    """Recorded ranges as (first pfn, pages), refused where they contradict themselves."""
-    ranges = []
-    for record in get(holder, key, list, where):
-        if not isinstance(record, dict):
-            raise refused(where, f"has {record!r:.40} for a range")
-        first, nr_pages = pfn(record, "first_pfn", where), get(record, "nr_pages", int, where)
-        if not 1 <= nr_pages <= MAX_PFN - first or number(record, "start", where) != first << PAGE_SHIFT:
-            raise refused(where, f"has a range from pfn {first:#x} of {nr_pages} pages that contradicts itself")
-        ranges.append((first, nr_pages))
-    return tuple(ranges)
-
-
-def _shown(ranges: Ranges) -> dict[str, Any]:
+def shown(device: DevDax) -> dict[str, Any]:
     """Size and ranges of a device in the captures' form."""
-    offsets = [0, *accumulate(nr_pages for _, nr_pages in ranges)]
     records = [
         {
-            "start": hex(start_pfn << PAGE_SHIFT),
-            "end": hex((start_pfn + nr_pages) << PAGE_SHIFT),
-            "first_pfn": hex(start_pfn),
-            "nr_pages": nr_pages,
-            "page_offset": page_offset,
+            "start": hex(each.start),
+            "end": hex(each.end + 1),
+            "first_pfn": hex(each.start_pfn),
+            "nr_pages": each.nr_pages,
+            "page_offset": each.pgoff,
         }
-        for (start_pfn, nr_pages), page_offset in zip(ranges, offsets, strict=False)
+        for each in device.ranges
     ]
-    return {"size": offsets[-1] << PAGE_SHIFT, "ranges": records}
+    return {"size": device.size, "ranges": records}
 
 
-def _result(action: Action) -> Result:
-    return get(action, "result", dict, action["op"])
+_OK = {"ok": True}
 
 
-def _succeeded(action: Action) -> bool:
-    return _result(action).get("ok") is True
+def _size(action: Action, key: str = "length") -> int:
+    return get(action, key, int, action["op"])
 
 
-def _device(replay: Replay, action: Action) -> Device:
-    return replay.device(text(action, "device", action["op"]))
+def _address(action: Action, key: str = "addr") -> int:
+    return number(action, key, action["op"])
 
 
-def _align(holder: dict[str, Any], where: str) -> int:
-    align = get(holder, "align", int, where)
-    if align not in _ALIGNS:
-        raise refused(where, f"has align {align} bytes; device-dax knows 4 KiB, 2 MiB and 1 GiB")
-    return align
+def _device(action: Action) -> str:
+    return text(action, "device", action["op"])
 
 
-# handlers, one for each op that is understood
+def _recorded(action: Action) -> Result:
+    return get(action, "result", dict, action["op"]) if "result" in action else {}
 
 
-def _boot(replay: Replay, action: Action) -> Result | None:
+# the machine and its memory
+
+
+def _boot(replay: Replay, action: Action) -> Result:
     """The machine starts; its persistent or soft-reserved memory is where devices will lie."""
-    if replay.array is not None:
+    if replay.machine is not None:
         raise refused("boot", "comes a second time")
     persistent_memory, soft_reserved = (_memory(action, kind) for kind in ("persistent_memory", "soft_reserved"))
     if not persistent_memory and not soft_reserved:
-        return None
-    replay.start(persistent_memory, soft_reserved)
+        replay.followed = False
+        return _OK
+    replay.machine = Machine(
+        replay.kernel,
+        persistent_memory=persistent_memory,
+        soft_reserved=soft_reserved,
+        options=replay.options,
+        new_address=replay.pointers.new,
+    )
+    ranges = persistent_memory + soft_reserved
+    replay.memory = tuple((start >> PAGE_SHIFT, (end - start) >> PAGE_SHIFT) for start, end in ranges)
+    replay.persistent_memory = replay.memory[: len(persistent_memory)]
     if not soft_reserved:
-        return {"ok": True}
-    result = _result(action)
-    if "device" not in result:
-        replay.lose_track()
-        return None
-    # Whether a driver takes a region's device by itself is the distribution's choice, not the kernel's.
-    bound = get(result, "bound", bool, "boot")
-    replay.tally.assumed += 1
-    for region, memory in enumerate(soft_reserved):
-        device = replay.device(f"dax{region}.0")
-        device.ranges = (memory,)
-        if bound:
-            replay.bind(device)
-    return {"device": "dax0.0", "align": PMD_SIZE, "bound": bound, **_shown(soft_reserved[:1])}
+        return _OK
+    device = replay.machine.bus.device("dax0.0")
+    return {"device": device.name, "align": device.align, "bound": device.bound, **shown(device)}
 
 
 def _memory(action: Action, kind: str) -> Ranges:
-    """First pfn and number of pages of each stretch of memory of one kind."""
+    """Start and end of each stretch of memory of one kind, in bytes."""
     memory = []
     for stretch in get(action, kind, list, "boot") if kind in action else []:
         if not isinstance(stretch, dict):
             raise refused("boot", f"has {stretch!r:.40} for memory")
-        start, end = (number(stretch, bound, "boot") >> PAGE_SHIFT for bound in ("start", "end"))
-        if not start < end <= MAX_PFN:
-            raise refused("boot", f"has {kind} from pfn {start:#x} to {end:#x}")
-        memory.append((start, end - start))
+        start, end = (number(stretch, bound, "boot") for bound in ("start", "end"))
+        if not start < end <= MAX_PFN << PAGE_SHIFT:
+            raise refused("boot", f"has {kind} from {start:#x} to {end:#x}")
+        memory.append((start, end))
     return tuple(memory)
 
 
-def _create_namespace(replay: Replay, action: Action) -> Result | None:
-    """A namespace at the start of the persistent memory, its device bound."""
-    if not replay.persistent_memory or replay.device("dax0.0").pgmap is not None:
-        replay.lose_track()
-        return None
-    start, nr_pages = replay.persistent_memory[0]
-    nbytes, align = get(action, "size", int, "create_namespace"), get(action, "align", int, "create_namespace")
-    if nbytes > nr_pages << PAGE_SHIFT:
-        return {"errno": "ENOSPC"}
-    namespace = Namespace(start << PAGE_SHIFT, nbytes, align, text(action, "map", "create_namespace"))
-    try:
-        nd_pfn = nvdimm_setup_pfn(namespace)
-    except WorkbenchError as refusal:
-        return {"errno": refusal.errno_name}
-    metadata = nd_pfn.data_start_pfn - nd_pfn.start_pfn
-    device = Device(align, ((nd_pfn.data_start_pfn, nd_pfn.npfns),), metadata=metadata, altmap=nd_pfn.altmap)
-    replay.devices["dax0.0"] = device
-    replay.bind(device)
+def _init_labels(replay: Replay, action: Action) -> Result:
+    replay.on().init_labels()
+    return _OK
+
+
+def _create_namespace(replay: Replay, action: Action) -> Result:
+    align = _size(action, "align")
+    device = replay.on().create_namespace(_size(action, "size"), align, text(action, "map", action["op"]))
+    namespace = next(each for each in replay.on().namespaces() if each.nd_pfn is not None)
+    layout = namespace.nd_pfn
+    assert layout is not None
     return {
         "ok": True,
-        "device": "dax0.0",
-        "namespace_start_pfn": hex(nd_pfn.start_pfn),
-        "data_start_pfn": hex(nd_pfn.data_start_pfn),
-        "end_pfn": hex(nd_pfn.end_pfn),
+        "device": device.name,
+        "namespace_start_pfn": hex(layout.start_pfn),
+        "data_start_pfn": hex(layout.data_start_pfn),
+        "end_pfn": hex(layout.end_pfn),
         "pages_per_compound": 1 << replay.kernel.tree.vmemmap_shift(align),
         "pages_per_align_unit": align >> PAGE_SHIFT,
-        "device_size": nd_pfn.dev_size,
-        "ranges": _shown(device.ranges or ())["ranges"],
+        "device_size": layout.dev_size,
+        "ranges": shown(device)["ranges"],
     }
 
 
-def _disable_namespace(replay: Replay, action: Action) -> None:
-    """The driver of the namespace's device lets go, if it has not already."""
-    if _succeeded(action):
-        replay.unbind(replay.device("dax0.0"))
+def _disable_namespace(replay: Replay, action: Action) -> Result:
+    for namespace in list(replay.on().namespaces()):
+        replay.on().disable_namespace(namespace.name)
+    return _OK
 
 
-def _take_ranges(device: Device, action: Action) -> None:
-    """The ranges of a device from the result of what sized it; where that tells none, how many pages they have."""
-    if "ranges" in _result(action):
-        device.ranges = _ranges(_result(action), "ranges", action["op"])
-    else:
-        device.ranges, device.asked = None, get(action, "size", int, action["op"]) >> PAGE_SHIFT or MAX_PFN
+def _destroy_namespace(replay: Replay, action: Action) -> Result:
+    for namespace in list(replay.on().namespaces()):
+        replay.on().destroy_namespace(namespace.name)
+    return _OK
 
 
-def _create_device(replay: Replay, action: Action) -> None:
-    """The bus makes a device, sizes and binds it; which memory it gets is taken from the record."""
-    result = _result(action)
-    if result.get("killed"):
-        replay.lose_track()
-    elif "device" in result:
-        device = replay.device(text(result, "device", "create_device"))
-        if _succeeded(action):
-            device.align = _align(action, "create_device")
-            _take_ranges(device, action)
-            replay.bind(device)
+# the dax bus
 
 
-def _set_size(replay: Replay, action: Action) -> None:
-    """A size store on an unbound device; the ranges that follow are taken from the record."""
-    if _succeeded(action):
-        device = _device(replay, action)
-        if get(action, "size", int, action["op"]) == 0:
-            device.ranges = ()
-        else:
-            _take_ranges(device, action)
+def _create_device(replay: Replay, action: Action) -> Result:
+    device = replay.on().create_device(_size(action, "size"), _size(action, "align"))
+    return {"ok": True, "device": device.name, "ranges": shown(device)["ranges"]}
 
 
-def _add_range(replay: Replay, action: Action) -> None:
-    """A store to the mapping attribute: one more range."""
-    if _succeeded(action):
-        device = _device(replay, action)
-        start, end = number(action, "start", "add_range"), number(action, "last", "add_range") + 1
-        if not start < end <= MAX_PFN << PAGE_SHIFT:
-            raise refused("add_range", f"has a range from {start:#x} to {end:#x}")
-        added = (start >> PAGE_SHIFT, (end - start) >> PAGE_SHIFT)
-        if device.ranges is None:
-            device.asked += added[1]
-        else:
-            device.ranges += (added,)
+def _resize_device(replay: Replay, action: Action) -> Result:
+    replay.on().resize_device(_device(action), _size(action, "size"))
+    return {"ok": True, "ranges": shown(replay.on().bus.device(_device(action)))["ranges"]}
 
 
-def _set_align(replay: Replay, action: Action) -> None:
-    if _succeeded(action):
-        _device(replay, action).align = _align(action, "set_align")
+def _region_create(replay: Replay, action: Action) -> Result:
+    """The record tells the value that was stored in the name of the case."""
+    named = _CREATE_VALUE.search(replay.case)
+    replay.on().region_create(named[1] if named else "1")
+    return _OK
 
 
-def _delete(replay: Replay, action: Action) -> None:
-    if _succeeded(action):
-        replay.unbind(_device(replay, action))
-        del replay.devices[action["device"]]
+def _add_range(replay: Replay, action: Action) -> Result:
+    replay.on().add_range(_device(action), _address(action, "start"), _address(action, "last"))
+    return {"ok": True, "size": replay.on().bus.device(_device(action)).size}
 
 
-def _bind(replay: Replay, action: Action) -> None:
-    if _succeeded(action):
-        replay.bind(_device(replay, action))
-    elif _result(action).get("killed"):
-        replay.lose_track()
-
-
-def _unbind(replay: Replay, action: Action) -> None:
-    """A driver lets go.  Begun in the background, it may wait for references: not understood yet."""
+def _unbind(replay: Replay, action: Action) -> Result:
+    if _ONE_OF_ALL.match(str(action.get("note"))):
+        replay.on().disable_device(_device(action))
+        return _OK
+    finished = replay.on().unbind(_device(action))
     if action.get("background"):
-        _not_yet(replay, action)
-    elif _succeeded(action):
-        replay.unbind(_device(replay, action))
+        replay.unbinding = _device(action)
+        return {"started": True}
+    return _OK if finished else {"ok": False, "waits": True}
 
 
-def _mmap(replay: Replay, action: Action) -> None:
-    """A mapping: no struct page changes until it is touched."""
-    if _succeeded(action) and "device" in action:
-        replay._device_of[text(_result(action), "mapping", "mmap")] = text(action, "device", "mmap")
-        if not set(map(str, get(action, "flags", list, "mmap"))) <= _FAULTS_NOTHING_IN:
-            _not_yet(replay, action)
+def _store(name: str, key: str | None = None) -> Callable[[Replay, Action], Result]:
+    """A store to an attribute of the device."""
+
+    def do(replay: Replay, action: Action) -> Result:
+        store = getattr(replay.on(), name)
+        store(_device(action), *([action.get(key)] if key else []))
+        return _OK
+
+    return do
 
 
-def _leaves_struct_pages_alone(replay: Replay, action: Action) -> None:
-    """Names, mappings and page-table entries may change; no struct page of a device does."""
+# files and memory of a process
 
 
-def _observe(replay: Replay, action: Action) -> None:
-    if action.get("what") == "kernel_log":
-        replay.expect_log([str(line) for line in get(action, "lines", list, "observe")])
-    elif action.get("what") == "devices":
-        seen = get(action, "devices", dict, "observe")
-        for name in seen:
-            _observe_device(replay, name, get(seen, name, dict, "observe"))
-        for name in get(action, "removed", list, "observe") if "removed" in action else []:
-            replay.unbind(replay.devices.pop(str(name), Device()))
+def _open(replay: Replay, action: Action) -> Result:
+    process = replay.process(action)
+    if "device" in action:
+        direct = "DIRECT" in action.get("flags", ())
+        opened: Any = process.open(_device(action), text(action, "mode", "open"), direct=direct)
+    else:
+        opened = replay.handles[text(action, "file", "open")]
+    if "handle" in action:
+        replay.handles[text(action, "handle", "open")] = opened
+    return _OK
 
 
-def _observe_device(replay: Replay, name: str, seen: dict[str, Any]) -> None:
-    """What the bus shows of a device: compared where the replay knows the device, else the record's word is taken."""
-    align, ranges = _align(seen, "observe"), _ranges(seen, "ranges", "observe") if "ranges" in seen else ()
-    device = replay.devices.get(name)
-    if device is not None and device.ranges is not None:
-        known = _shown(device.ranges) | {"align": device.align}
-        difference = _difference(_shown(ranges) | {key: seen[key] for key in known if key in seen}, known)
-        if not difference or replay.knows_device(device):
-            replay.tally.add(difference and f"observe: {name} {difference}")
-            return
-    replay.tally.assumed += 1
-    replay.see(replay.device(name), align, ranges)
+def _close(replay: Replay, action: Action) -> Result:
+    replay.handles.pop(text(action, "handle", "close"), None)
+    return _OK
 
 
-def _not_yet(replay: Replay, action: Action) -> None:
-    """An action on a device, told by name, by a mapping of it, or by a handle on pages of such a mapping.
-
-    A process the kernel killed tells nothing about how far its work got.
-    """
-    told = {key: text(action, key, action["op"]) for key in ("device", "mapping", "handle") if key in action}
-    names = (told.get("device"), *(replay._device_of.get(told.get(key, "")) for key in ("mapping", "handle")))
-    name = next(filter(None, names), None)
-    if name and "handle" in told:
-        replay._device_of[told["handle"]] = name
-    replay.lose_track(None if action.get("result", {}).get("killed") else name)
+def _make_file(replay: Replay, action: Action) -> None:
+    replay.handles[text(action, "file", "make_file")] = PlainFile(_size(action))
 
 
-_ONLY_NAMES_AND_MAPPINGS = (
-    *("init_labels", "destroy_namespace", "region_create", "read_seed", "refused_in_user_space"),
-    *("open", "close", "munmap", "fork", "exit", "wait", "make_file"),
-    *("read_pagemap", "read_smaps", "read_kpageflags", "read_struct_pages"),
-)
+def _flags(action: Action) -> int:
+    flags = 0
+    for flag in get(action, "flags", list, action["op"]):
+        name = str(flag).replace("HUGETLB_2M", "HUGE_2MB").replace("HUGETLB_1G", "HUGE_1GB")
+        flags |= int(name, 16) if name.startswith("0x") else int(Map[name])
+    return flags
+
+
+def _prot(action: Action) -> Prot:
+    letters = text(action, "prot", action["op"])
+    return Prot(0) if letters == "none" else Prot(sum(_CHARACTER[letter] for letter in letters))
+
+
+def _mmap(replay: Replay, action: Action) -> Result:
+    """The kernel's choice of an address is the record's; what the address must be a multiple of is computed."""
+    process, file, result = replay.process(action), replay.handle(action), _recorded(action)
+    flags, rule = _flags(action), action.get("addr_rule")
+    recorded = int(result["addr"], 16) if "addr" in result else None
+    addr = 0
+    if rule is not None:
+        unit, plus = (get(rule, key, int, "mmap addr_rule") for key in ("aligned_to", "plus"))
+        addr = recorded if recorded is not None else _free_address(process, _size(action), unit) + plus
+        if addr % unit != plus % unit:
+            raise refused("mmap", f"went to {addr:#x}, against its own rule")
+    own = file.get_unmapped_area(process.mm, max(_size(action), 4096), max(_size(action, "offset"), 0) >> PAGE_SHIFT)
+    align = file.inode.dev_dax.align
+    chosen = recorded if recorded is not None and recorded % align == own % align else None
+    start = process.mmap(file, _size(action), _size(action, "offset"), _prot(action), flags, addr, chosen)
+    name = text(result, "mapping", "mmap") if "mapping" in result else ""
+    replay.mappings[name] = Mapping(process, file.inode.dev_dax.name, start, _size(action), align)
+    return {"ok": True, "addr": hex(start), "mapping": name, "addr_mod_align": start % align}
+
+
+def _free_address(process: Process, length: int, unit: int) -> int:
+    addr = process.mm.get_unmapped_area(length + 2 * unit)
+    return -(-addr // unit) * unit
+
+
+def _munmap(replay: Replay, action: Action) -> Result:
+    replay.process(action).munmap(_address(action), _size(action))
+    return _OK
+
+
+def _mprotect(replay: Replay, action: Action) -> Result:
+    replay.process(action).mprotect(_address(action), _size(action), _prot(action))
+    return _OK
+
+
+def _mlock(replay: Replay, action: Action) -> Result:
+    replay.process(action).mlock(_address(action), _size(action))
+    return _OK
+
+
+def _mremap(replay: Replay, action: Action) -> Result:
+    process, result, addr = replay.process(action), _recorded(action), _address(action)
+    chosen = int(result["addr"], 16) if "addr" in result else None
+    may_move = "MAYMOVE" in get(action, "flags", list, "mremap")
+    old, new = _size(action, "old_length"), _size(action, "new_length")
+    start = process.mremap(addr, old, new, may_move=may_move, chosen=chosen)
+    name = text(action, "mapping", "mremap")
+    if name in replay.mappings:
+        replay.mappings[name] = replace(replay.mappings[name], start=start, length=new)
+    return {"ok": True, "addr": hex(start), "moved": start != addr, "mapping": name}
+
+
+def _madvise(replay: Replay, action: Action) -> Result:
+    advice = Madv[text(action, "advice", "madvise")]
+    replay.process(action).madvise(_address(action), _size(action), advice)
+    return _OK
+
+
+def _touch(replay: Replay, action: Action) -> Result:
+    write = get(action, "write", bool, "touch")
+    count, stride = (_size(action, "count"), _size(action, "stride")) if "count" in action else (1, 1)
+    value = replay.process(action).touch(_address(action), count, stride, write)
+    if value is None:
+        replay.tally.assumed += 1
+        value = _recorded(action).get("value")
+    return {"ok": True, "value": value}
+
+
+def _fork(replay: Replay, action: Action) -> Result:
+    replay.process(action).fork(text(action, "child", "fork"))
+    return _OK
+
+
+def _exit(replay: Replay, action: Action) -> Result:
+    replay.process(action).exit()
+    return _OK
+
+
+def _file_operation(name: str, *keys: str) -> Callable[[Replay, Action], Result]:
+    """A call on a device's file that it does not have, or on a plain one."""
+
+    def do(replay: Replay, action: Action) -> Result:
+        file = replay.handle(action)
+        if isinstance(file, DaxFile):
+            value = getattr(file, name)(*(action[key] for key in keys))
+        else:
+            copy = {"read": replay.process(action).read_file, "write": replay.process(action).write_file}[name]
+            value = copy(file, _size(action), _address(get(action, "buffer", dict, name) | {"op": name}))
+        return _OK if value is None else {"ok": True, "value": value}
+
+    return do
+
+
+# pins and references
+
+
+def _pin(replay: Replay, action: Action) -> Result:
+    process, via = replay.process(action), text(action, "via", "pin")
+    if via == "AF_XDP UMEM":
+        held = process.af_xdp_umem(_address(action), _size(action, "nr_pages"))
+    elif via == "io_uring fixed buffer":
+        held = process.io_uring_buffer(_address(action), _size(action))
+    else:
+        raise refused("pin", f"is made by {via!r}, which nothing here does")
+    if "handle" in action:
+        replay.handles[text(action, "handle", "pin")] = held
+    kept = len(held) < _size(action, "nr_pages")
+    return _OK | ({"kept_per_compound": 1} if kept and "kept_per_compound" in _recorded(action) else {})
+
+
+def _get(replay: Replay, action: Action) -> Result:
+    held = replay.process(action).vmsplice(_address(action), _size(action))
+    replay.handles[text(action, "handle", "get")] = held
+    return {"ok": True, "nr_pages": len(held)}
+
+
+def _release(replay: Replay, action: Action) -> Result:
+    held = replay.handles.pop(text(action, "handle", action["op"]), None)
+    if held is None:
+        return {"errno": "EBADF"}
+    replay.process(action).release(held, dirty=bool(action.get("dirty")))
+    return _OK
+
+
+def _close_pipe_end(replay: Replay, action: Action) -> Result:
+    """The other end still holds what the pipe has."""
+    return _OK
+
+
+def _process_vm_readv(replay: Replay, action: Action) -> Result:
+    target = replay.on().process(text(action, "target", "process_vm_readv"))
+    return {"ok": True, "value": replay.process(action).process_vm_readv(target, _address(action), _size(action))}
+
+
+# memory failure
+
+
+def _phys_addr(name: str) -> Callable[[Replay, Action], Result]:
+    def do(replay: Replay, action: Action) -> Result:
+        getattr(replay.on(), name)(_address(action, "phys_addr"), text(action, "process", name))
+        return _OK
+
+    return do
+
+
+def _pfn(name: str) -> Callable[[Replay, Action], Result]:
+    def do(replay: Replay, action: Action) -> Result:
+        getattr(replay.on(), name)(pfn(action, "pfn", name), text(action, "process", name))
+        return _OK
+
+    return do
+
+
+# looking
+
+
+def _read_pagemap(replay: Replay, action: Action) -> Result:
+    entries = replay.process(action).pagemap(_address(action), _size(action, "count"))
+    return {
+        "entries": [
+            {"addr": hex(addr), "present": int(frame is not None), "pfn": hex(frame or 0)} for addr, frame in entries
+        ]
+    }
+
+
+def _read_smaps(replay: Replay, action: Action) -> Result:
+    return dict(replay.process(action).smaps())
+
+
+def _read_kpageflags(replay: Replay, action: Action) -> Result:
+    first = pfn(action, "pfn", action["op"])
+    pages = range(first, first + _size(action, "count"))
+    return {
+        "entries": [
+            {"pfn": hex(page), "flags": hex(flags), "count": mapped}
+            for page in pages
+            for flags, mapped in (replay.on().kpageflags(page),)
+        ]
+    }
+
+
+def _read_struct_pages(replay: Replay, action: Action) -> Result:
+    """What a reader outside the machine sees of some struct pages."""
+    first, nr_pages = pfn(action, "pfn", action["op"]), _size(action, "nr_pages")
+    array, recorded = replay.on().array, _recorded(action)
+    rows = array.view(first, nr_pages).copy()
+    if "flag" in action:
+        bit = np.uint64(array.kernel.abi.flag(text(action, "flag", action["op"])))
+        return {"pages_with_flag": np.flatnonzero(rows[:, 0] & bit).tolist()}
+    if "words" in recorded:
+        words = get(recorded, "words", list, action["op"])
+        theirs = np.array([[int(str(word), 16) for word in page] for page in words], np.uint64)
+        replay.pointers_now().resolve(rows, theirs)
+        same = rows.shape == theirs.shape and bool((rows == theirs).all())
+        return {"words": words if same else [[hex(int(word)) for word in row] for row in rows]}
+    return {"flags_word": hex(int(rows[0, 0]))}
+
+
+def _read_seed(replay: Replay, action: Action) -> Result:
+    return {"value": replay.on().read_seed()}
+
+
+def _observe(replay: Replay, action: Action) -> Result | None:
+    """Observations outside error cases hold what was seen beside the op; those are compared here."""
+    look = _LOOKS.get(text(action, "what", "observe"))
+    if look is None:
+        return None
+    got = look(replay, action)
+    seen = {key: action[key] for key in got if key in action}
+    for key, value in seen.items():
+        difference = difference_of({key: value}, {key: got[key]})
+        replay.tally.add(difference and f"observe {action['what']}: {difference}")
+    return got
+
+
+def _seen(action: Action) -> Result:
+    """What an observation recorded: beside its op, or as the result of a case."""
+    return _recorded(action) or action
+
+
+def _look_at_devices(replay: Replay, action: Action) -> Result:
+    bus = replay.on().bus
+    here: dict[str, Any] = {device.name: shown(device) | {"align": device.align} for device in bus.devices()}
+    recorded = get(action, "devices", dict, "observe")
+    removed = get(action, "removed", list, "observe") if "removed" in action else []
+    devices = {
+        name: {key: here.get(name, {}).get(key) for key in get(recorded, name, dict, "observe")} for name in recorded
+    }
+    return {"devices": devices, "removed": [name for name in removed if name not in here]}
+
+
+def _look_at_log(replay: Replay, action: Action) -> Result:
+    """Each line that this workbench computes must be one of its own; the others are told of by nobody."""
+    recorded: list[Any] = get(_seen(action), "lines", list, "observe")
+    ours, lines = replay.log_lines(), []
+    for line in map(str, recorded):
+        known = _as_recorded(line)
+        if not (_MEMMAP_LINE.search(line) or _FAILURE_LINE.match(line)):
+            lines.append(line)
+        elif ours[known]:
+            ours[known] -= 1
+            lines.append(line)
+    return {"lines": lines}
+
+
+def _look_at_page_tables(replay: Replay, action: Action) -> Result:
+    """Entries as recorded; where the record names the frame of a table, only the other bits are computed."""
+    recorded: list[Any] = get(_seen(action), "levels", list, "observe")
+    levels = []
+    if "addr" in action:
+        addr = _address(action)
+    else:  # the device's last mapping
+        mapping = [each for each in replay.mappings.values() if each.device == _device(action)][-1]
+        addr = mapping.start + _size(action, "offset")
+    for at, (level, entry) in enumerate(replay.process(action).mm.walk_levels(addr)):
+        if not is_leaf(np.uint64(entry), int(level)) and entry and at < len(recorded):
+            entry = entry & ~int(FRAME) | int(recorded[at]["entry"], 16) & int(FRAME)
+        levels.append({"level": Level(level).name, "entry": hex(entry)})
+    return {"levels": levels}
+
+
+def _look_at_unbind(replay: Replay, action: Action) -> Result:
+    finished = replay.on().unbind_finished(replay.unbinding)
+    chain = replay.on().bus.blocked_in(replay.unbinding)
+    return {"value": finished} | ({"blocked_in": list(chain)} if chain else {})
+
+
+def _look_at_corrupted(replay: Replay, action: Action) -> Result:
+    return {"value": replay.on().hardware_corrupted_kB}
+
+
+_LOOKS: dict[str, Callable[[Replay, Action], Result]] = {
+    "devices": _look_at_devices,
+    "kernel_log": _look_at_log,
+    "page_table_walk": _look_at_page_tables,
+    "unbind_finished": _look_at_unbind,
+    "HardwareCorrupted_kB": _look_at_corrupted,
+}
+"""What is looked at; counters kept per cpu are not."""
+
+
+def _nothing(replay: Replay, action: Action) -> None:
+    """Nothing reaches the kernel, or nothing that it keeps."""
+
+
 _HANDLERS: dict[str, Callable[[Replay, Action], Result | None]] = {
     "boot": _boot,
+    "init_labels": _init_labels,
     "create_namespace": _create_namespace,
     "disable_namespace": _disable_namespace,
+    "destroy_namespace": _destroy_namespace,
     "create_device": _create_device,
-    "set_size": _set_size,
-    "resize_device": _set_size,
+    "resize_device": _resize_device,
+    "region_create": _region_create,
+    "read_seed": _read_seed,
+    "set_size": _store("set_size", "size"),
+    "set_align": _store("set_align", "align"),
     "add_range": _add_range,
-    "set_align": _set_align,
-    "delete_device": _delete,
-    "destroy_device": _delete,
-    "bind": _bind,
+    "delete_device": _store("delete_device"),
+    "destroy_device": _store("destroy_device"),
+    "bind": _store("bind"),
     "unbind": _unbind,
+    "open": _open,
+    "close": _close,
+    "make_file": _make_file,
     "mmap": _mmap,
+    "munmap": _munmap,
+    "mprotect": _mprotect,
+    "mlock": _mlock,
+    "mremap": _mremap,
+    "madvise": _madvise,
+    "touch": _touch,
+    "fork": _fork,
+    "exit": _exit,
+    "read": _file_operation("read", "length"),
+    "write": _file_operation("write", "length"),
+    "lseek": _file_operation("lseek", "offset", "whence"),
+    "fallocate": _file_operation("fallocate", "mode", "offset", "length"),
+    "ftruncate": _file_operation("ftruncate", "length"),
+    "fsync": _file_operation("fsync"),
+    "pin": _pin,
+    "unpin": _release,
+    "get": _get,
+    "close_pipe_end": _close_pipe_end,
+    "put": _release,
+    "process_vm_readv": _process_vm_readv,
+    "hard_offline_page": _phys_addr("hard_offline_page"),
+    "soft_offline_page": _phys_addr("soft_offline_page"),
+    "corrupt_pfn": _pfn("corrupt_pfn"),
+    "unpoison_pfn": _pfn("unpoison_pfn"),
+    "read_pagemap": _read_pagemap,
+    "read_smaps": _read_smaps,
+    "read_kpageflags": _read_kpageflags,
+    "read_struct_pages": _read_struct_pages,
     "observe": _observe,
-    **dict.fromkeys(_ONLY_NAMES_AND_MAPPINGS, _leaves_struct_pages_alone),
+    "refused_in_user_space": _nothing,
+    "wait": _nothing,
 }
 """Handlers by op; an op without one is not understood yet."""

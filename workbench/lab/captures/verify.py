@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workbench.lab.captures.compare import Comparison, compare
-from workbench.lab.captures.kernels import kernel_of
-from workbench.lab.captures.reading import Capture, State
-from workbench.lab.captures.replay import Replay, Tally
+from workbench.lab.captures.kernels import kernel_of, options_of
+from workbench.lab.captures.reading import Capture, Case, State
+from workbench.lab.captures.replay import Replay, Tally, difference_of
 from workbench.series import Kernel
 
 EQUAL, DIFFERENT, NOT_YET, NOT_REPLAYABLE = "equal", "different", "not-yet", "not-replayable"
@@ -39,6 +39,7 @@ class CaseReport:
     status: str
     recorded: dict[str, Any]
     got: dict[str, Any] | None
+    first: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,30 +94,44 @@ def verify(capture: Capture) -> CaptureReport:
         The capture contradicts itself, or its kernel is unknown.
     """
     kernel = kernel_of(capture)
-    replay = Replay(kernel)
+    replay = Replay(kernel, options_of(capture))
     states = []
     for state in capture.states:
         replay.do_all(state.actions)
         states.append(_state(state, replay))
-    cases = [
-        CaseReport(c.name, c.group, NOT_YET if c.replayable else NOT_REPLAYABLE, c.result, None) for c in capture.cases
-    ]
-    cases += [CaseReport(a["op"], "boot", NOT_YET, a.get("result", {}), None) for a in capture.actions]
-    # Before the trailing actions of a run of cases lies all that the cases did: nothing of it is replayed.
-    replay.do_all(capture.trailing_actions if states else ())
+    cases = [_case(case, replay) for case in capture.cases]
+    cases += [_boot_case(action, replay) for action in capture.actions]
+    replay.do_all(capture.trailing_actions)
     trailing = TrailingReport(len(capture.trailing_actions), replay.knows(), replay.tally)
     return CaptureReport(capture.name, kernel, trailing, states, cases)
 
 
 def _state(state: State, replay: Replay) -> StateReport:
     if not state.replayable:
-        # Whatever happened, its outcome is not determined by the actions: start anew at the next binding.
-        replay.lose_track()
         return StateReport(state.name, NOT_REPLAYABLE, Comparison(), replay.tally)
-    inside = replay.in_device_memory(state.image.pfns)
-    if replay.array is None or not replay.knows(state.image.pfns[inside]):
+    if replay.array is None or not replay.knows():
         status = DIFFERENT if replay.tally.different else NOT_YET
         return StateReport(state.name, status, Comparison(), replay.tally)
-    pages = compare(state.image, inside, replay.array, replay.pointers)
+    pages = compare(state.image, replay.in_device_memory(state.image.pfns), replay.array, replay.pointers_now())
     same = not pages.bytes_different and not replay.tally.different
     return StateReport(state.name, EQUAL if same else DIFFERENT, pages, replay.tally)
+
+
+def _case(case: Case, replay: Replay) -> CaseReport:
+    """What was done before a case belongs to it: a difference there is one of the case."""
+    replay.case = case.name
+    replay.do_all(case.before)
+    before = replay.tally
+    got = replay.result_of(case.action | {"result": case.result})
+    if not case.replayable:
+        return CaseReport(case.name, case.group, NOT_REPLAYABLE, case.result, got)
+    if got is None:
+        return CaseReport(case.name, case.group, NOT_YET, case.result, None)
+    difference = before.first or difference_of(case.result, got)
+    return CaseReport(case.name, case.group, DIFFERENT if difference else EQUAL, case.result, got, difference)
+
+
+def _boot_case(action: dict[str, Any], replay: Replay) -> CaseReport:
+    recorded, got = action.get("result", {}), replay.result_of(action)
+    status = NOT_YET if got is None else DIFFERENT if difference_of(recorded, got) else EQUAL
+    return CaseReport(action["op"], "boot", status, recorded, got)
