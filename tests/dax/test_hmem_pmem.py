@@ -126,6 +126,9 @@ def test_a_static_region_is_one_device_and_gives_everything_back():
     made = region.create_namespace(GIB, 2 * MIB, "dev")
     pmem = attach(bus, made)
     assert pmem.device.region.is_static
+    altmap = pmem.device.pgmap.altmap
+    assert (altmap.base_pfn, altmap.reserve, altmap.free) == (16 * GIB >> 12, 2, 4606)
+    assert made.nd_pfn.altmap.alloc == 0  # a binding uses up its own
     assert pmem.device.ranges[0].start == 16 * GIB + 18 * MIB
     assert rows(bus, 16 * GIB) == [
         "400000000-4ffffffff : Persistent Memory",
