@@ -5,7 +5,7 @@ import pytest
 
 from tests.dax.support import SIZE, START, G, M, boot, create, refused
 from workbench.dax.bus import DaxRegion
-from workbench.mm.resource import request_region
+from workbench.mm.resource import SYSTEM_RAM, request_region
 
 
 def system_ram(name="6.1", size=SIZE, **options):
@@ -30,6 +30,7 @@ def test_the_memory_leaves_the_device_map():
         "      100000000-2ffffffff : System RAM (kmem)",
     ]
     assert bus.zone_device.pgmaps == () and bus.zone_device.array.existing_pages == 0
+    assert [resource.flags for _, resource in bus.zone_device.iomem.walk()][2] == SYSTEM_RAM  # busy no more
     device = bus.device("dax0.0")
     assert not device.alive and device.pgmap is None and device.bound_pgmap is None
     with refused("EBUSY"):

@@ -185,6 +185,19 @@ def test_a_static_device_of_two_ranges(name):
     assert bus.zone_device.iomem.text() == before
 
 
+@pytest.mark.parametrize("name, made", [("5.16+6", True), ("5.17", False)])
+def test_patch_7_asks_for_the_kind_of_region_not_for_a_pgmap(name, made):
+    """A static device that came without one: before, it is treated as a dynamic one; after, it is no case at all."""
+    bus = machine(name)
+    region = bus.add_region(DaxRegion(0, START, G, flags=RegionFlags.STATIC))
+    if not made:
+        with refused(None, "without a pgmap"):
+            bus.create_dev_dax(region, G, id=0)
+        return
+    device = bus.create_dev_dax(region, G, id=0)
+    assert device.alive and device.pgmap is None and device.bound_pgmap.ranges == ((START_PFN, 262144),)
+
+
 # -- letting go --------------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.dax.support import START, START_PFN, G, M, boot, create, ranges, refused
-from workbench.dax.resize import adjust_dev_dax_range, alloc_dev_dax_range
+from workbench.dax.resize import adjust_dev_dax_range, adjust_ok, alloc_dev_dax_range
 from workbench.errors import WorkbenchError
 from workbench.mm._jit import JIT
 
@@ -167,6 +167,17 @@ def test_what_the_allocator_refuses_by_itself():
     device.ranges[0].end += 2 * M
     with refused("ENXIO"):
         bus.size_store("dax0.0", 2 * M)
+
+
+def test_only_the_end_of_the_file_grows_in_place():
+    """A range that comes last in the list and not last in the file would push its pages into the next one's."""
+    bus = boot(size=0)
+    for start in (0, 4 * M):
+        bus.mapping_store("dax0.0", f"{START + start:x}-{START + start + 2 * M - 1:x}")
+    device, last = bus.device("dax0.0"), bus.region(0).res.children[1]
+    assert adjust_ok(device, last) and not adjust_ok(device, bus.region(0).res.children[0])
+    device.ranges[0].pgoff, device.ranges[1].pgoff = 512, 0
+    assert not adjust_ok(device, last)
 
 
 def test_growth_by_no_whole_unit():
