@@ -16,7 +16,13 @@ from workbench.mm.page_ref import Foll
 
 CAPTURES = Path(__file__).parents[2] / "data" / "captures"
 # "before" is the 6.1 code with the assignment of vmemmap_shift left out: patch 11's effect is missing.
-KERNELS = {"before": "6.1+=1,2,3,4,5,6,7,8,9,10", "nodedup": "6.1-nodedup", "stock": "6.1", "5.15": "5.15", "5.17": "5.17"}
+KERNELS = {
+    "before": "6.1+=1,2,3,4,5,6,7,8,9,10",
+    "nodedup": "6.1-nodedup",
+    "stock": "6.1",
+    "5.15": "5.15",
+    "5.17": "5.17",
+}
 ROWS = [
     row
     for name in ("gup_test.json", "gup_test_5.15_5.17.json")

@@ -22,7 +22,7 @@ from workbench.mm.swap import mark_page_accessed
 _NONE = np.uint64(0)
 _ACCESSED, _DIRTY = np.uint64(Pg.ACCESSED), np.uint64(Pg.DIRTY)
 _WRITE, _PIN, _TOUCH, _GRABS = int(Foll.WRITE), int(Foll.PIN), int(Foll.TOUCH), int(Foll.GET | Foll.PIN)
-_PAGES_PER_SECTION = np.int64(PAGES_PER_SECTION)
+
 DONE, FAULT = np.int64(0), np.int64(1)
 _EFAULT, _EEXIST, _ENOMEM = (np.int64(-number) for number in (errno.EFAULT, errno.EEXIST, errno.ENOMEM))
 
@@ -81,10 +81,10 @@ def follow_pages(vm, refs, pgmaps, pt, addr, nr_pages, flags, pages, nr, slot, e
 @jit
 def _lacks(vm, present, section, found, nr_found):
     """Note a section without memory; of one that has it, the section where its first page's compound begins."""
-    lacks = section
+    lacks = np.int64(section)
     if present[section]:
-        first = section * _PAGES_PER_SECTION
-        lacks = head_of(vm, first, vm.pages[first, COMPOUND_HEAD]) // _PAGES_PER_SECTION
+        first = section * PAGES_PER_SECTION
+        lacks = np.int64(head_of(vm, first, vm.pages[first, COMPOUND_HEAD]) // PAGES_PER_SECTION)
     if not present[lacks] and (nr_found == 0 or found[nr_found - 1] != lacks) and nr_found < len(found):
         found[nr_found] = lacks
         nr_found += 1
@@ -119,7 +119,7 @@ def lacking_mapped(vm, present, pt, addr, nr_pages, found):
             first = entry_pfn(entry) + ((addr & (size - 1)) >> 12) - vm.start_pfn
             last = first + ((upto - addr) >> 12) - 1
             if first >= 0 and last < len(vm.pages):
-                for section in range(first // _PAGES_PER_SECTION, last // _PAGES_PER_SECTION + 1):
+                for section in range(first // PAGES_PER_SECTION, last // PAGES_PER_SECTION + 1):
                     if section != before:
                         nr_found = _lacks(vm, present, section, found, nr_found)
                         before = section
