@@ -118,6 +118,9 @@ class Machine:
         Gives kernel addresses for new objects.
     pfn_next_by_one : bool
         The mistake of version 3 of the series, see :class:`workbench.mm.memremap.ZoneDevice`.
+    ordinary_bytes : int
+        So much physical memory from 0 on has struct pages that can be given, see
+        :mod:`workbench.machine.ordinary`.
 
     Attributes
     ----------
@@ -152,6 +155,7 @@ class Machine:
         options: dict[str, bool] | None = None,
         new_address: Callable[[], int] | None = None,
         pfn_next_by_one: bool = False,
+        ordinary_bytes: int = 0,
     ) -> None:
         self.kernel = _kernel(kernel)
         self.options = _OPTIONS | (options or {})
@@ -159,12 +163,14 @@ class Machine:
         firmware = firmware or _firmware(persistent_memory, soft_reserved)
         boot = setup_arch(firmware, cmdline, self.kernel.tree.base, early_reserve_memory_first)
         pmem, soft = boot.ranges(E820Type.PMEM), boot.ranges(E820Type.SOFT_RESERVED)
-        if not pmem and not soft:
+        ordinary = [(0, ordinary_bytes)] if ordinary_bytes else []
+        if not pmem + soft + ordinary:
             raise WorkbenchError(
                 "this machine has no memory that devices can be made of: neither persistent memory nor soft reserved. "
                 "Add persistent_memory=, soft_reserved=, or efi_fake_mem= to the command line."
             )
-        low, high = min(start for start, _ in pmem + soft), max(end for _, end in pmem + soft)
+        spans = pmem + soft + ordinary
+        low, high = min(start for start, _ in spans), max(end for _, end in spans)
         self.log: list[str] = list(boot.log)
         self.iomem = iomem_tree(boot.e820)
         self.array = PageArray(self.kernel, low >> PAGE_SHIFT, (high - low) >> PAGE_SHIFT)

@@ -160,6 +160,9 @@ class Process:
         except Signalled as signalled:
             done = signalled.at_index
             raise
+        except WorkbenchError:
+            done = 0  # the process was stopped by something else than an access of its own
+            raise
         finally:
             if write:
                 for index in range(done):

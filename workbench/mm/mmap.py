@@ -250,7 +250,8 @@ class Mm:
             raise WorkbenchError(f"no {size(length)} of addresses are free. Unmap something.", errno.ENOMEM)
         return top - length
 
-    def _insert(self, vma: Vma) -> None:
+    def insert(self, vma: Vma) -> None:
+        """Put an area into the address space, and into its file's (insert_vm_struct())."""
         bisect.insort(self.vmas, vma, key=lambda each: each.start)
         vma.file.mapping.areas.append((self, vma))
 
@@ -271,7 +272,7 @@ class Mm:
         vma.file.may_split(vma, addr)
         upper = replace(vma, start=addr, pgoff=vma.pgoff_of(addr))
         vma.end = addr
-        self._insert(upper)
+        self.insert(upper)
         return upper
 
     def set_flags(self, vma: Vma, start: int, end: int, flags: Vm) -> Vma:
@@ -363,7 +364,7 @@ class Mm:
         if flags & Map.FIXED and not flags & Map.FIXED_NOREPLACE and self.areas_in(start, start + length):
             self.munmap(start, length)
         file.mmap(vma)
-        self._insert(vma)
+        self.insert(vma)
         if flags & Map.LOCKED or flags & (Map.POPULATE | Map.NONBLOCK) == Map.POPULATE:
             self.populate(start, length)
         return start
@@ -525,7 +526,7 @@ class Mm:
             for edge, at in ((vma.start, addr), (vma.end, addr + old_length)):
                 if edge != at:
                     vma.file.may_split(vma, at)
-        self._insert(replace(vma, start=start, end=start + new_length, pgoff=pgoff))
+        self.insert(replace(vma, start=start, end=start + new_length, pgoff=pgoff))
         self.pt = pgtable.reserve(self.pt, pgtable.tables_for(start, start + old_length, pgtable.Level.PTE))
         pgtable.move(self.pt, addr, start, old_length, self.base == "5.10")
         with suppress(WorkbenchError):  # 5.10 goes on: the old area stays as it was, and both map the file
@@ -540,7 +541,7 @@ class Mm:
         child = Mm(self.base, soft_dirty=self.soft_dirty)
         for vma in self.vmas:
             if not vma.flags & Vm.DONTCOPY:
-                child._insert(replace(vma))
+                child.insert(replace(vma))
         return child
 
     def exit(self) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,12 +25,14 @@ from workbench.dax.device import DaxFile
 from workbench.dax.region import DevDax
 from workbench.errors import KernelCrash, Signalled, WorkbenchError
 from workbench.lab.captures.compare import Pointers
-from workbench.lab.captures.reading import MAX_PFN, get, number, pfn, refused, text
+from workbench.lab.captures.reading import MAX_PFN, Image, get, number, pfn, refused, text
 from workbench.lab.difference import differences
 from workbench.machine import CreateRefused, Machine, PlainFile, Process
+from workbench.machine.ordinary import HugePageFile, give_huge_page, map_huge_pages, set_struct_pages
 from workbench.mm import PageArray
+from workbench.mm.gup import Backing
 from workbench.mm.madvise import Madv
-from workbench.mm.mmap import Map, Prot
+from workbench.mm.mmap import Map, Prot, Vma
 from workbench.mm.pgtable import FRAME, Level, is_leaf
 from workbench.series import Kernel
 
@@ -44,6 +47,8 @@ _ONE_OF_ALL = re.compile(r"one of \d+ devices")
 _VICTIM = re.compile(r"Sending SIGBUS to (?:the process|\S+) due")
 _CREATE_VALUE = re.compile(r"region create (\S+)")
 _CHARACTER = {"r": Prot.READ, "w": Prot.WRITE, "x": Prot.EXEC}
+_ORDINARY_BYTES = 64 << 30
+"""Physical memory whose struct pages a record of ordinary huge pages may show."""
 _FREE_OF_COMPARISON = {"inferred", "note", "kernel_log", "failed_step"}
 """Members of a result that say where it comes from."""
 
@@ -112,16 +117,21 @@ class Replay:
     handles: dict[str, Any] = field(default_factory=dict)
     mappings: dict[str, Mapping] = field(default_factory=dict)
     unbinding: str = ""
+    unbacked: Vma | None = None
     case: str = ""
     _unread: Counter[str] = field(default_factory=Counter)
     _log_seen: int = 0
     _destroys_all: bool = False
 
-    def do_all(self, actions: Iterable[Action]) -> None:
-        """Do actions in order, their results in a new :class:`Tally`."""
+    def do_all(self, actions: Iterable[Action], *, determined: bool = True) -> None:
+        """Do actions in order, their results in a new :class:`Tally`.
+
+        Those that lead to a state which is not ``determined`` may be beyond what is computed here: they are left out.
+        """
         self.tally = Tally()
         for action in actions:
-            self.do(action)
+            with nullcontext() if determined else suppress(WorkbenchError):
+                self.do(action)
 
     def do(self, action: Action) -> None:
         """Do one action, and compare its result with the recorded one."""
@@ -177,6 +187,22 @@ class Replay:
                     "offset_in_align_unit": signal.addr % mapping.align,
                 }
         return result | ({"at_index": signalled.at_index} if action["op"] == "touch" else {})
+
+    def start_from(self, image: Image) -> None:
+        """Take the struct pages of ordinary huge pages from the record: the page allocator chose them.
+
+        The page whose image it is was faulted in by the first access to the last anonymous mapping.
+        """
+        if self.unbacked is None or not image.exists.all():
+            return
+        first = int(image.pfns[0])
+        set_struct_pages(self.on().array, image.pfns, image.words)
+        for process in self.on().processes.values():
+            if self.unbacked in process.mm.vmas:
+                give_huge_page(process.mm, self.unbacked, self.unbacked.start, first)
+        runs = np.split(image.pfns, np.flatnonzero(np.diff(image.pfns) != 1) + 1)
+        self.memory += tuple((int(run[0]), len(run)) for run in runs)
+        self.unbacked = None
 
     # what is compared
 
@@ -291,11 +317,10 @@ def _boot(replay: Replay, action: Action) -> Result:
     if replay.machine is not None:
         raise refused("boot", "comes a second time")
     persistent_memory, soft_reserved = (_memory(action, kind) for kind in ("persistent_memory", "soft_reserved"))
-    if not persistent_memory and not soft_reserved:
-        replay.followed = False
-        return _OK
+    ordinary = 0 if persistent_memory or soft_reserved else _ORDINARY_BYTES
     replay.machine = Machine(
         replay.kernel,
+        ordinary_bytes=ordinary,
         persistent_memory=persistent_memory,
         soft_reserved=soft_reserved,
         options=replay.options,
@@ -445,6 +470,8 @@ def _prot(action: Action) -> Prot:
 
 def _mmap(replay: Replay, action: Action) -> Result:
     """The kernel's choice of an address is the record's; what the address must be a multiple of is computed."""
+    if "ANONYMOUS" in get(action, "flags", list, "mmap"):
+        return _mmap_anonymous(replay, action)
     process, file, result = replay.process(action), replay.handle(action), _recorded(action)
     flags, rule = _flags(action), action.get("addr_rule")
     recorded = int(result["addr"], 16) if "addr" in result else None
@@ -461,6 +488,19 @@ def _mmap(replay: Replay, action: Action) -> Result:
     name = text(result, "mapping", "mmap") if "mapping" in result else ""
     replay.mappings[name] = Mapping(process, file.inode.dev_dax.name, start, _size(action), align)
     return {"ok": True, "addr": hex(start), "mapping": name, "addr_mod_align": start % align}
+
+
+def _mmap_anonymous(replay: Replay, action: Action) -> Result:
+    """Huge pages of the page allocator: transparent ones, unless the flags ask for hugetlb's."""
+    flags, process, result = get(action, "flags", list, "mmap"), replay.process(action), _recorded(action)
+    backing = Backing.HUGETLB if {"HUGETLB", "HUGETLB_2M", "HUGETLB_1G"} & set(flags) else Backing.ANONYMOUS
+    level = Level.PUD if "HUGETLB_1G" in flags else Level.PMD
+    chosen = _address(result | {"op": "mmap"}) if "addr" in result else None
+    vma = map_huge_pages(process.mm, HugePageFile(backing, level), _size(action), chosen)
+    name = text(result, "mapping", "mmap") if "mapping" in result else ""
+    replay.mappings[name] = Mapping(process, "", vma.start, vma.length, level.size)
+    replay.unbacked = vma
+    return {"ok": True, "addr": hex(vma.start), "mapping": name}
 
 
 def _free_address(process: Process, length: int, unit: int) -> int:

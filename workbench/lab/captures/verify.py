@@ -97,7 +97,7 @@ def verify(capture: Capture) -> CaptureReport:
     replay = Replay(kernel, options_of(capture))
     states = []
     for state in capture.states:
-        replay.do_all(state.actions)
+        replay.do_all(state.actions, determined=state.replayable)
         states.append(_state(state, replay))
     cases = [_case(case, replay) for case in capture.cases]
     cases += [_boot_case(action, replay) for action in capture.actions]
@@ -108,7 +108,8 @@ def verify(capture: Capture) -> CaptureReport:
 
 def _state(state: State, replay: Replay) -> StateReport:
     if not state.replayable:
-        return StateReport(state.name, NOT_REPLAYABLE, Comparison(), replay.tally)
+        replay.start_from(state.image)
+        return StateReport(state.name, NOT_REPLAYABLE, Comparison(), Tally())
     if replay.array is None or not replay.knows():
         status = DIFFERENT if replay.tally.different else NOT_YET
         return StateReport(state.name, status, Comparison(), replay.tally)
