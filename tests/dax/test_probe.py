@@ -151,6 +151,22 @@ def test_a_device_made_anew_has_no_stale_pgmap():
     assert create(bus, 2 * M) == name and bus.device(name).alive
 
 
+@pytest.mark.parametrize("name", ["5.15", "5.17"])
+def test_what_the_workbench_refuses_changes_nothing(name):
+    """Memory beyond the page array: no kernel was asked, so no device, no region in use and no pgmap stay."""
+    bus = machine(name, max_pfn=1 << 30)
+    region = bus.add_region(DaxRegion(0, START + 8 * G, G))
+    with refused(None, "not in this array"):
+        bus.create_dev_dax(region, G)
+    assert list(bus.devices()) == [] and region.available_size == G
+    device = bus.create_dev_dax(region, 0)
+    bus.size_store("dax0.0", G)
+    for _ in range(2):
+        with refused(None, "not in this array"):
+            bus.bind("dax0.0")
+    assert device.pgmap is None and not device.bound and "dax0.0" not in bus.zone_device.iomem.text()
+
+
 # -- static devices ----------------------------------------------------------------------------------------
 
 

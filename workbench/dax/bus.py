@@ -18,7 +18,7 @@ from workbench.dax import probe
 from workbench.dax.kmem import KmemData, dev_dax_kmem_probe, dev_dax_kmem_remove
 from workbench.dax.region import MEMREMAP_COMPAT_ALIGN, DaxRange, DaxRegion, DevDax, RegionFlags
 from workbench.dax.resize import alloc_dev_dax_range, dev_dax_resize, register_dax_mapping
-from workbench.errors import WorkbenchError
+from workbench.errors import KernelCrash, WorkbenchError
 from workbench.mm.memremap import DevPagemap, ZoneDevice
 from workbench.mm.resource import release_region
 
@@ -113,6 +113,9 @@ class DaxBus:
         ------
         WorkbenchError
             EINVAL: a static region without an id, or a dynamic one with one; ENOMEM: the memory is not free.
+            Without errno: what the workbench refuses.  Nothing changes.
+        KernelCrash
+            Binding it dies; the device stays.
         """
         if region.is_static != (id >= 0):
             kind, word = ("static", "needs an") if region.is_static else ("dynamic", "takes no")
@@ -124,8 +127,14 @@ class DaxBus:
         device.mapping_address = self.zone_device.new_address()
         alloc_dev_dax_range(device, region.start, size, registered=False)
         region.devices[device.name] = device
-        for driver in self.ids:
-            self._attach(driver, device)
+        try:
+            for driver in self.ids:
+                self._attach(driver, device)
+        except KernelCrash:
+            raise
+        except WorkbenchError:
+            self._free(device)
+            raise
         for each in device.ranges:
             register_dax_mapping(device, each)
         return device

@@ -113,6 +113,10 @@ def dev_dax_probe(dev_dax: DevDax, zone_device: ZoneDevice) -> None:
     except WorkbenchError as refused:
         for resource in reversed(reserved):
             release_region(zone_device.iomem, resource.start, resource.size)
+        if refused.errno is None:  # the workbench's own refusal changes nothing
+            if not dev_dax.region.is_static:
+                dev_dax.pgmap = None
+            raise
         raise WorkbenchError(str(refused), refused.errno, (*refused.changed, *stale)) from refused
     dev_dax.bound_pgmap, dev_dax.alive = pgmap, True
 
