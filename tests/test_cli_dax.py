@@ -409,6 +409,13 @@ def test_a_state_that_cannot_be_is_refused(state, run, tmp_path):
     assert str(path) in err
 
 
+def test_a_state_that_cannot_be_written(run, tmp_path):
+    (tmp_path / "file").touch()
+    status, out, err = run("dax", "boot", "--state", tmp_path / "file" / "dax.json")
+    assert (status, out) == (2, "")
+    assert "--state" in err
+
+
 def test_two_machines_side_by_side(dax, tmp_path):
     dax("boot", "--state", tmp_path / "a.json")
     dax("boot", "--kernel", "6.12", "--state", tmp_path / "b.json")

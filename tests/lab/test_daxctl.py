@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.dax.test_hmem_pmem import boot, hmem
@@ -319,6 +319,27 @@ def test_what_is_no_listing_is_refused(raw, tmp_path):
     path.write_text(json.dumps(raw))
     with pytest.raises(WorkbenchError, match=r"list\.json|dax0\.0"):
         daxctl.report_json(daxctl.read(path))
+
+
+NAMES = ("chardev", "dev", "id", "path", "size", "align", "mode", "map", "devices", "namespaces", "mappings", "regions")
+VALUES = st.recursive(
+    st.none()
+    | st.integers(-1, 1 << 70)
+    | st.sampled_from(("dax0.0", "namespace0.0", "region0", "/ndbus", "devdax", "2M")),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(VALUES)
+@settings(max_examples=150)
+def test_whatever_is_in_a_file_is_read_or_refused(raw):
+    try:
+        listing = daxctl.parse(raw)
+        daxctl.report_json(listing)
+        daxctl.report_lines(listing)
+    except WorkbenchError:
+        pass
 
 
 def test_a_file_that_is_not_there(tmp_path):

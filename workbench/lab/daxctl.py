@@ -215,7 +215,12 @@ def parse(raw: Any) -> Listing:
     WorkbenchError
         As :func:`read`.
     """
-    return _Reader().listing(raw)
+    try:
+        return _Reader().listing(raw)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise WorkbenchError(
+            f"is not of the form of a listing: {error!r}. Use what daxctl list -DRM printed."
+        ) from error
 
 
 class _Reader:

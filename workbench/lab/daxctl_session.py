@@ -104,11 +104,20 @@ class Session:
             raise WorkbenchError(f"{path}: {refusal} Boot a machine anew: workbench dax boot.") from refusal
 
     def save(self, path: Path) -> None:
-        """Write the actions, all or nothing."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Write the actions, all or nothing.
+
+        Raises
+        ------
+        WorkbenchError
+            The file cannot be written; what it held is there still.
+        """
         new = path.with_name(path.name + ".new")
-        new.write_text(json.dumps(self.actions, indent=1) + "\n", encoding="utf-8")
-        new.replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            new.write_text(json.dumps(self.actions, indent=1) + "\n", encoding="utf-8")
+            new.replace(path)
+        except OSError as error:
+            raise WorkbenchError(f"the machine cannot be kept: {error}. Name another file with --state.") from error
 
     def do(self, action: Action) -> Result:
         """Do an action and keep it with its result.
