@@ -110,6 +110,8 @@ class Capture:
         Of a ``boot`` run.
     trailing_actions : tuple
         What was done after the last state or case.
+    cmdline : str
+        The kernel's command line; empty where it was not recorded.
     """
 
     name: str
@@ -121,6 +123,7 @@ class Capture:
     cases: tuple[Case, ...] = ()
     actions: tuple[dict[str, Any], ...] = ()
     trailing_actions: tuple[dict[str, Any], ...] = ()
+    cmdline: str = ""
 
 
 def find(paths: list[Path]) -> list[Path]:
@@ -159,10 +162,12 @@ def read(folder: Path) -> Capture:
         raise refused(where, f"has format {shown(content.get('format'))}; this reads format {FORMAT}")
     if content.get("kind") not in KINDS:
         raise refused(where, f"has kind {shown(content.get('kind'))}; known are {', '.join(KINDS)}")
+    kernel = get(content, "kernel", dict, where)
     common = {
         "name": text(content, "name", where),
         "kind": content["kind"],
-        "family": text(get(content, "kernel", dict, where), "family", f"{where} kernel"),
+        "family": text(kernel, "family", f"{where} kernel"),
+        "cmdline": get({"cmdline": ""} | kernel, "cmdline", str, f"{where} kernel"),
         "flags_layout": _flags_layout(get(content, "page_flag_layout", dict, where), f"{where} page_flag_layout"),
         "page_flags": _page_flags(get(content, "page_flags", dict, where), f"{where} page_flags"),
         "trailing_actions": tuple(_actions({"trailing_actions": []} | content, "trailing_actions", where)),

@@ -24,8 +24,10 @@ from workbench.abi.constants import PAGE_SHIFT
 from workbench.dax.device import DaxFile
 from workbench.dax.region import DevDax
 from workbench.errors import KernelCrash, Signalled, WorkbenchError
+from workbench.firmware.setup import Firmware
 from workbench.lab.captures.compare import Pointers
 from workbench.lab.captures.reading import MAX_PFN, Image, get, number, pfn, refused, text
+from workbench.lab.daxctl_list import list_json
 from workbench.lab.difference import differences
 from workbench.machine import CreateRefused, Machine, PlainFile, Process
 from workbench.machine.ordinary import HugePageFile, give_huge_page, map_huge_pages, set_struct_pages
@@ -47,6 +49,8 @@ _ONE_OF_ALL = re.compile(r"one of \d+ devices")
 _VICTIM = re.compile(r"Sending SIGBUS to (?:the process|\S+) due")
 _CREATE_VALUE = re.compile(r"region create (\S+)")
 _CHARACTER = {"r": Prot.READ, "w": Prot.WRITE, "x": Prot.EXEC}
+_LOW_RAM = (0x10_0000, 2 << 30)
+"""Memory below 4 GiB of a machine with UEFI, in bytes."""
 _ORDINARY_BYTES = 64 << 30
 """Physical memory whose struct pages a record of ordinary huge pages may show."""
 _FREE_OF_COMPARISON = {"inferred", "note", "kernel_log", "failed_step"}
@@ -98,6 +102,8 @@ class Replay:
     kernel : Kernel
     options : dict of str to bool
         Deviations of the recorded kernel's configuration, see :class:`workbench.machine.Machine`.
+    cmdline : str
+        The recorded kernel's command line, for a boot over firmware that is told.
     pointers : Pointers
         Kernel addresses learnt.
     machine : Machine or None
@@ -108,6 +114,7 @@ class Replay:
 
     kernel: Kernel
     options: dict[str, bool] = field(default_factory=dict)
+    cmdline: str = ""
     pointers: Pointers = field(default_factory=Pointers)
     machine: Machine | None = None
     followed: bool = True
@@ -317,6 +324,8 @@ def _boot(replay: Replay, action: Action) -> Result:
     if replay.machine is not None:
         raise refused("boot", "comes a second time")
     persistent_memory, soft_reserved = (_memory(action, kind) for kind in ("persistent_memory", "soft_reserved"))
+    if action.get("firmware") == "UEFI":
+        return _boot_by_command_line(replay, soft_reserved)
     ordinary = 0 if persistent_memory or soft_reserved else _ORDINARY_BYTES
     replay.machine = Machine(
         replay.kernel,
@@ -333,6 +342,14 @@ def _boot(replay: Replay, action: Action) -> Result:
         return _OK
     device = replay.machine.bus.device("dax0.0")
     return {"device": device.name, "align": device.align, "bound": device.bound, **shown(device)}
+
+
+def _boot_by_command_line(replay: Replay, soft_reserved: Ranges) -> Result:
+    """The memory is ordinary to the firmware; the command line makes it soft reserved (efi_fake_mem=)."""
+    firmware = Firmware.plain((_LOW_RAM, *soft_reserved), efi=True)
+    replay.machine = Machine(replay.kernel, firmware=firmware, cmdline=replay.cmdline)
+    regions = list_json(replay.machine.bus, regions=True, devices=True, mappings=True)
+    return {"devices": [{key: value for key, value in region.items() if key != "path"} for region in regions]}
 
 
 def _memory(action: Action, kind: str) -> Ranges:

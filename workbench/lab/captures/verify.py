@@ -94,7 +94,7 @@ def verify(capture: Capture) -> CaptureReport:
         The capture contradicts itself, or its kernel is unknown.
     """
     kernel = kernel_of(capture)
-    replay = Replay(kernel, options_of(capture))
+    replay = Replay(kernel, options_of(capture), capture.cmdline)
     states = []
     for state in capture.states:
         replay.do_all(state.actions, determined=state.replayable)
