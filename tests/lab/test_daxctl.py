@@ -2,6 +2,7 @@
 """Listings of real machines: read, written, rebuilt, and what the series saves on them."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -340,6 +341,28 @@ def test_whatever_is_in_a_file_is_read_or_refused(raw):
         daxctl.report_lines(listing)
     except WorkbenchError:
         pass
+
+
+def places(value):
+    """Every container in a listing with a key of it."""
+    for key, inner in list(value.items() if isinstance(value, dict) else enumerate(value)):
+        yield value, key
+        if isinstance(inner, (dict, list)):
+            yield from places(inner)
+
+
+ODD = st.sampled_from((None, -1, 0, 3, 1 << 30, 1 << 70, "", "x", [], {}, [1], True, 1.5, "dax9.9", "0x100"))
+
+
+@given(st.sampled_from(LISTS), st.data(), ODD)
+@settings(max_examples=150)
+def test_a_real_listing_with_one_value_changed_is_read_or_refused(path, data, odd):
+    raw = json.loads(path.read_text())
+    inside = list(places(raw))
+    container, key = inside[data.draw(st.integers(0, len(inside) - 1))]
+    container[key] = odd
+    with suppress(WorkbenchError):
+        daxctl.report_json(daxctl.parse(raw))
 
 
 def test_a_file_that_is_not_there(tmp_path):
