@@ -178,7 +178,7 @@ class DaxFile:
 
     def _fault(self, mm: Mm, vma: Vma) -> fault.Fault:
         dev_dax, tree = self.inode.dev_dax, self.inode.array.kernel.tree
-        pgmap = dev_dax.pgmap
+        pgmap = dev_dax.bound_pgmap
         return fault.Fault(
             start=vma.start,
             end=vma.end,
