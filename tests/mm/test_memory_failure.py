@@ -498,6 +498,7 @@ def test_a_file_of_a_filesystem_has_its_entry_locked():
     outcome = memory_failure(machine, FIRST + 3, current=task)
     assert outcome.delivered == {"p0": sigbus(addr + 3 * 4096, 12)}
     assert ("lock", "dax_lock_page()", "file entry 0x3") in outcome.steps
+    assert ("unlock", "dax_unlock_page()", "released") in outcome.steps
 
 
 @pytest.mark.parametrize("name, code, log", [("5.17", None, (recovered(FIRST + 1),)), ("6.1", errno.EOPNOTSUPP, ())])
@@ -686,7 +687,14 @@ def test_locks_and_checks_in_their_order():
     what = [step.what for step in steps]
     assert what[:5] == ["mf_mutex", "get_dev_pagemap()", "pgmap_pfn_valid()", "compound_head()", "dax_lock_page()"]
     assert what.index("SetPageHWPoison()") < what.index("collect_procs()") < what.index("unmap_mapping_range()")
-    assert what.index("unmap_mapping_range()") < what.index("SIGBUS to p0") < what.index("dax_unlock_page()")
+    assert what.index("unmap_mapping_range()") < what.index("SIGBUS to p0") < what.index("put_dev_pagemap()")
+    held: list[str] = []
+    for step in steps:  # what is taken last is given back first, and nothing stays taken
+        if step.kind == "lock":
+            held.append(step.what)
+        elif step.kind == "unlock":
+            held.pop()
+    assert held == []
     assert what[-3:] == ["put_dev_pagemap()", "action_result()", "mf_mutex"]
     assert "compound_head()" not in [step.what for step in memory_failure(Machine("5.15", MiB2), FIRST).steps]
 

@@ -476,7 +476,7 @@ def memory_failure(system: System, pfn: int, flags: MfFlags = _NO_FLAGS, current
         run.step("lock", "get_dev_pagemap()", "a reference of the pgmap")
         outcome = _memory_failure_dev_pagemap(system, pfn, flags, zone_device.at_slot(slot), current, run)
         plain(put_dev_pagemap)(pgmaps, slot)
-    return replace(outcome, steps=(*outcome.steps, Step("unlock", "mf_mutex"))) if mutex else outcome
+    return replace(outcome, steps=(*outcome.steps, Step("unlock", "mf_mutex", "released"))) if mutex else outcome
 
 
 def _refuse_ordinary_memory(zone_device: ZoneDevice, pfn: int) -> None:
@@ -502,7 +502,7 @@ def _memory_failure_dev_pagemap(
     else:
         run.step("check", "pgmap_pfn_valid()", "metadata of the device")
         code = errno.ENXIO
-    run.step("unlock", "put_dev_pagemap()")
+    run.step("unlock", "put_dev_pagemap()", "given back")
     if code == errno.EOPNOTSUPP:
         return run.outcome(code)
     result = "Failed" if code else "Recovered"
@@ -522,12 +522,13 @@ def _kill_procs_of(system: System, pfn: int, pgmap: DevPagemap, current: Task | 
     if mapping is None:
         run.step("check", "dax_lock_page()", "never faulted: no mapping")
         return errno.EBUSY
-    entry = pgmap.type == MemoryType.FS_DAX
-    run.step(
-        "lock", "dax_lock_page()", f"file entry {_index(array, page):#x}" if entry else "a device: nothing to lock"
-    )
+    if pgmap.type == MemoryType.FS_DAX:
+        run.step("lock", "dax_lock_page()", f"file entry {_index(array, page):#x}")
+    else:
+        run.step("check", "dax_lock_page()", "a device: has a mapping, needs no lock")
     code = _poison(system, page, pfn, pgmap, mapping, current, run)
-    run.step("unlock", "dax_unlock_page()")
+    if pgmap.type == MemoryType.FS_DAX:
+        run.step("unlock", "dax_unlock_page()", "released")
     return code
 
 
@@ -546,11 +547,11 @@ def _poison(
     run.marked = (page,)
     run.step("store", "SetPageHWPoison()", f"pfn {page:#x}")
     tasks = "rcu_read_lock()" if array.kernel.tree.base == "6.12" else "tasklist_lock"
-    run.step("lock", f"i_mmap_rwsem, {tasks}")
+    run.step("lock", f"i_mmap_rwsem, {tasks}", "nobody maps or unmaps the file, no process comes or goes")
     victims = collect_procs(system, page, mapping, current)
     told = ", ".join(victim.task.name for victim in victims) or "nobody"
     run.step("walk", "collect_procs()", f"index {_index(array, page):#x}: {told}")
-    run.step("unlock", f"{tasks}, i_mmap_rwsem")
+    run.step("unlock", f"{tasks}, i_mmap_rwsem", "released")
     length = max((1 << victim.size_shift for victim in victims if victim.size_shift), default=0)
     if length:
         start = (_index(array, page) << PAGE_SHIFT) & ~(length - 1)
