@@ -157,3 +157,22 @@ def test_metadata_that_somebody_has_are_refused_and_nothing_changes():
         attach(bus, made)
     assert refusal.value.errno_name == "EBUSY"
     assert bus.zone_device.iomem.text() == before
+
+
+def test_two_namespaces_of_one_region_are_two_devices():
+    """multi-dax.sh: two namespaces of 16 MiB, align 4 KiB, in one region: dax0.0 and dax0.1."""
+    bus = boot(pmem=[(16 * GIB, 20 * GIB)])
+    before = bus.zone_device.iomem.text()
+    region = pmem_region(bus)
+    pmems = [attach(bus, region.create_namespace(16 * MIB, 4096, "mem"), 4096) for _ in range(2)]
+    assert [(p.device.name, p.device.size, p.device.driver) for p in pmems] == [
+        ("dax0.0", 14 * MIB, "device_dax"),
+        ("dax0.1", 14 * MIB, "device_dax"),
+    ]
+    assert [device.name for device in bus.devices()] == ["dax0.0", "dax0.1"]
+    dax_pmem_remove(bus, pmems[0])
+    assert [device.name for device in bus.devices()] == ["dax0.1"]
+    assert bus.region(0).devices.keys() == {"dax0.1"}
+    dax_pmem_remove(bus, pmems[1])
+    assert bus.regions == {}
+    assert bus.zone_device.iomem.text() == before

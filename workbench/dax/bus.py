@@ -44,7 +44,7 @@ class DaxBus:
     Attributes
     ----------
     regions : dict of int to DaxRegion
-        By id.
+        By id; of several static ones with one id the first, see :meth:`all_regions`.
     ids : dict of str to set of str
         Drivers that are loaded, device_dax from the start; of each the names it was told to take (``new_id``).
     """
@@ -54,6 +54,7 @@ class DaxBus:
         self.tree = zone_device.array.kernel.tree
         self.auto_online = auto_online
         self.regions: dict[int, DaxRegion] = {}
+        self._further: list[DaxRegion] = []
         self.ids: dict[str, set[str]] = {"device_dax": set()}
         self._kmem: dict[DevDax, KmemData] = {}
 
@@ -67,10 +68,16 @@ class DaxBus:
         WorkbenchError
             Its id is taken.
         """
-        if region.region_id in self.regions:
-            raise WorkbenchError(f"dax region {region.region_id} exists. Take another id.")
-        self.regions[region.region_id] = region
+        first = self.regions.setdefault(region.region_id, region)
+        if first is not region:
+            if not (first.is_static and region.is_static):
+                raise WorkbenchError(f"dax region {region.region_id} exists. Take another id.")
+            self._further.append(region)
         return region
+
+    def all_regions(self) -> Iterator[DaxRegion]:
+        """Every region by id; namespaces of one region of persistent memory are regions with one id."""
+        return iter(sorted((*self.regions.values(), *self._further), key=lambda region: region.region_id))
 
     def remove_region(self, region: DaxRegion) -> None:
         """The driver of the region goes, and its devices with it.
@@ -90,7 +97,15 @@ class DaxBus:
         for device in list(region.devices.values()):
             self._free(device)
         region.bound = False
+        if region in self._further:
+            self._further.remove(region)
+            return
         del self.regions[region.region_id]
+        for other in self._further:
+            if other.region_id == region.region_id:
+                self._further.remove(other)
+                self.regions[other.region_id] = other
+                return
 
     def create_dev_dax(self, region: DaxRegion, size: int, *, id: int = -1, pgmap: DevPagemap | None = None) -> DevDax:
         """Make a device at the start of its region; a driver that takes all devices takes it at once.
@@ -141,7 +156,7 @@ class DaxBus:
 
     def devices(self) -> Iterator[DevDax]:
         """Every device, region by region."""
-        for region in self.regions.values():
+        for region in self.all_regions():
             yield from region.devices.values()
 
     def device(self, name: str) -> DevDax:
@@ -552,7 +567,7 @@ class DaxBus:
         return data is not None and data.online
 
     def __repr__(self) -> str:
-        return "\n".join(("DaxBus", *map(repr, self.regions.values())))
+        return "\n".join(("DaxBus", *map(repr, self.all_regions())))
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(repr(self))}</pre>"

@@ -116,7 +116,7 @@ def list_json(
     """
     if not regions and not devices:
         regions, devices = region is not None, region is None or dev is not None
-    found = [each for number, each in sorted(bus.regions.items()) if region in (None, number)]
+    found = [each for each in bus.all_regions() if region in (None, each.region_id)]
     if regions:
         return [
             region_json(bus, each, devices=devices, mappings=mappings, idle=idle, human=human, only=dev)
@@ -139,7 +139,7 @@ def select(bus: DaxBus, words: str, region: int | None = None) -> list[DevDax]:
     """
     found = [
         device
-        for each in bus.regions.values()
+        for each in bus.all_regions()
         if region in (None, each.region_id)
         for device in each.devices.values()
         if words in ("all", device.name)

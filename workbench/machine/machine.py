@@ -188,7 +188,12 @@ class Machine:
         ids = counting()
         self.nd_regions = [NdRegion(next(ids), start, end - start) for start, end in pmem]
         for hmem in hmem_init(self.iomem, ids.__next__):
-            dax_hmem_probe(self.bus, hmem)
+            try:
+                dax_hmem_probe(self.bus, hmem)
+            except WorkbenchError as refused:
+                if refused.errno is None:
+                    raise
+                self.log.append(f"dax_hmem {hmem.name}: probe with driver dax_hmem failed with error -{refused.errno}")
         self._adopt()
 
     # processes
@@ -285,6 +290,17 @@ class Machine:
             dax_pmem_remove(self.bus, self._pmem.pop(name))
             self._inodes.pop(device, None)
         region.disable_namespace(namespace.name)
+
+    def reconfigure_namespace(self, name: str = "namespace0.0", align: int = 2 << 20, map: str = "dev") -> DevDax:
+        """Give a disabled namespace another align or map and bring it back.
+
+        Raises
+        ------
+        WorkbenchError
+            See :meth:`workbench.nvdimm.region.NdRegion.reconfigure_namespace`.
+        """
+        region, _ = self._namespace(name)
+        return self._enable(region.reconfigure_namespace(name, align, map))
 
     def enable_namespace(self, name: str = "namespace0.0") -> DevDax:
         """Bring a disabled namespace and its device back."""
