@@ -123,7 +123,7 @@ def verdict(shown: Poisoned) -> tuple[bool, str]:
     """Whether all went well, and what happened, in a few words."""
     cleared = sum(len(each.before - each.after) for each in shown.told)
     if shown.crash:
-        return False, "the kernel dies: nothing is marked, nobody is told"
+        return False, "the kernel dies: nothing marked, nobody told"
     if not shown.outcome.signals:
         return False, f"nobody told, page still mapped: “{shown.outcome.result}”"
     if not shown.right:
