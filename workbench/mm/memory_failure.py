@@ -547,7 +547,7 @@ def _poison(
     run.marked = (page,)
     run.step("store", "SetPageHWPoison()", f"pfn {page:#x}")
     tasks = "rcu_read_lock()" if array.kernel.tree.base == "6.12" else "tasklist_lock"
-    run.step("lock", f"i_mmap_rwsem, {tasks}", "nobody maps or unmaps the file, no process comes or goes")
+    run.step("lock", f"i_mmap_rwsem, {tasks}", "areas and processes stand still")
     victims = collect_procs(system, page, mapping, current)
     told = ", ".join(victim.task.name for victim in victims) or "nobody"
     run.step("walk", "collect_procs()", f"index {_index(array, page):#x}: {told}")

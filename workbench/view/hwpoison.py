@@ -292,7 +292,7 @@ def marks_table(recorded: Sequence[Recorded]) -> Table:
 
 # -- the order of locks and checks ---------------------------------------------------------------------------
 
-_STEP_PX, _BAR_PX, _BARS = 36, 13, 4
+_STEP_PX, _BAR_PX, _BARS = 36, 13, 3
 _LOCK_FILLS = (palette.BLUE, palette.GREEN, palette.PURPLE, palette.BLACK)
 
 
