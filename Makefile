@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup figures test lab bench lint clean environment browser compiler
+.PHONY: help setup figures test lab explorer bench lint clean environment browser compiler
 
 bin := .venv/bin
 
@@ -19,6 +19,10 @@ test: setup ## run all tests
 lab: setup ## open JupyterLab on the first notebook, on this machine only
 	@$(bin)/jupyter lab --ip=127.0.0.1 --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
 	    --LabApp.news_url=None $(if $(filter 0,$(shell id -u)),--allow-root)
+
+explorer: setup ## open the explorer: any device and patch state, without code, on this machine only
+	@JUPYTER_PATH=workbench/view/explorer $(bin)/voila notebooks/explorer/explorer.ipynb --template=offline \
+	    --Voila.ip=127.0.0.1 --token
 
 bench: compiler setup ## measure the engine against C and the machine's limits, store the results
 	@$(bin)/workbench bench --update

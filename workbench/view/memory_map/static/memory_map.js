@@ -27,7 +27,7 @@ function make(tag, options = {}, ...children) {
 function render({ model, el }) {
   const facts = model.get("facts"), view = ++views;
   const layers = Object.fromEntries(facts.layers.map((layer) => [layer.key, layer]));
-  let at = null, text = facts.state, seq = 0, busy = 0, timer = 0, playing = 0, last = {};
+  let at = null, good = null, text = facts.state, seq = 0, busy = 0, timer = 0, playing = 0, last = {};
   const want = new Set();
 
   // ── what is on the screen ──────────────────────────────────────────────────────────────────────────────────────
@@ -113,6 +113,7 @@ function render({ model, el }) {
     want.clear();
     ask.more = null;
     busy = performance.now();
+    root.dataset.asked = seq;
     model.send(question);
   }
 
@@ -142,9 +143,14 @@ function render({ model, el }) {
     if (message.view !== view || message.seq !== seq) return;
     busy = 0;
     wrong.hidden = !message.error;
-    if (message.error) { stop(); wrong.textContent = message.error; if (at) text = line.value = stateText(); }
+    if (message.error) {
+      stop();
+      wrong.textContent = message.error;
+      if (good) at = { ...good };
+      text = line.value = message.state;
+    }
     else {
-      if (!want.size) { at = message.at; text = message.state; line.value = text; }
+      if (!want.size) { at = message.at; good = { ...at }; text = line.value = message.state; layer.value = at.layer; }
       said.textContent = message.said;
       Object.assign(last, message);
       const arrays = buffers.map((one) => one instanceof DataView
@@ -161,7 +167,7 @@ function render({ model, el }) {
   }
 
   // ── strips ─────────────────────────────────────────────────────────────────────────────────────────────────────
-  const stripWidth = () => clamp(Math.floor(root.clientWidth - GUTTER - 2), 64, 4096);
+  const stripWidth = () => clamp(Math.floor(device.box.clientWidth - GUTTER - 2), 64, 4096);
   const toX = (pfn, lo, hi) => GUTTER + ((pfn - lo) / (hi - lo)) * stripWidth();
   const toPfn = (x, lo, hi) => clamp(Math.floor(lo + ((x - GUTTER) / stripWidth()) * (hi - lo)), lo, hi - 1);
 
@@ -227,6 +233,7 @@ function render({ model, el }) {
     const width = stripWidth(), height = rows * rowPx + (rows - 1) * gap + 8, ratio = window.devicePixelRatio || 1;
     canvas.width = (GUTTER + width + 2) * ratio;
     canvas.height = height * ratio;
+    canvas.style.width = GUTTER + width + 2 + "px";
     canvas.style.height = height + "px";
     const pen = canvas.getContext("2d");
     pen.scale(ratio, ratio);
@@ -492,9 +499,9 @@ function render({ model, el }) {
     }));
     const member = data.spans.find(([, high, low]) => at.bit <= high && at.bit >= low), flag = data.marks.find(([bit]) => bit === at.bit);
     bits.setAttribute("aria-valuenow", at.bit);
-    bits.setAttribute("aria-valuetext", `bit ${at.bit} is ${(value >> BigInt(at.bit)) & 1n}${member ? `, ${member[0]} ${member[3]}` : ""}${flag ? `, ${flag[1]}` : ""}`);
+    bits.setAttribute("aria-valuetext", `bit ${at.bit} is ${(value >> BigInt(at.bit)) & 1n}${member ? `, ${`${member[0]} ${member[3]}`.trim()}` : ""}${flag ? `, ${flag[1]}` : ""}`);
     labels(above, data.spans.map(([name, high, low, text]) => [high, low, `${name} ${text}`.trim()]), true);
-    labels(below, data.marks.map(([bit, text]) => [bit, bit, `↑ ${bit}: ${text}`]), false);
+    labels(below, data.marks.map(([bit, text]) => [bit, bit, bit < 8 ? `${text} ↑` : `↑ ${bit}: ${text}`]), false);
     ticks.replaceChildren(...[63, 56, 48, 40, 32, 24, 16, 8, 0].map((bit) => make("span", { style: `left:${((63.5 - bit) / 64) * 100}%`, textContent: bit })));
   }
   keys(bits, {
@@ -506,18 +513,18 @@ function render({ model, el }) {
   function labels(box, items, brackets) {
     const wide = bits.clientWidth, per = wide / 64, ends = [], nodes = [];
     for (const [high, low, text] of items) {
-      const left = (63 - high) * per, right = (64 - low) * per, width = text.length * 6.6 + 8;
-      let from = clamp((left + right - width) / 2, 0, Math.max(wide - width, 0)), level = ends.findIndex((end) => end <= from);
+      const left = (63 - high) * per, right = (64 - low) * per, width = text.length * (brackets ? 6.6 : 7.4) + 8;
+      const from = clamp((left + right - width) / 2, 0, Math.max(wide - width, 0)), last = from > 0 && from >= wide - width;
+      let level = ends.findIndex((end) => end <= from);
       if (level < 0) level = ends.length;
       ends[level] = from + width;
-      nodes.push([make("span", { className: "mm-label", textContent: text, style: `left:${from}px` }), level]);
-      if (brackets) box.append(nodes[nodes.length - 1][0]);
-      if (brackets) nodes.push([make("i", { style: `left:${left + 1}px;width:${right - left - 2}px` }), -1]);
+      const node = make("span", { textContent: text, style: last ? "right:0" : `left:${from}px` });
+      node.style[brackets ? "bottom" : "top"] = `${level * 15 + (brackets ? 6 : 0)}px`;
+      nodes.push(node);
+      if (brackets) nodes.push(make("i", { style: `left:${left + 1}px;width:${right - left - 2}px` }));
     }
-    const lines = Math.max(ends.length, 1);
-    box.style.height = `${lines * 15 + (brackets ? 6 : 2)}px`;
-    nodes.forEach(([node, level]) => { if (level >= 0) node.style[brackets ? "bottom" : "top"] = `${level * 15 + (brackets ? 6 : 0)}px`; });
-    box.replaceChildren(...nodes.map(([node]) => node));
+    box.style.height = `${Math.max(ends.length, 1) * 15 + (brackets ? 6 : 2)}px`;
+    box.replaceChildren(...nodes);
   }
 
   // ── trace player ───────────────────────────────────────────────────────────────────────────────────────────────
