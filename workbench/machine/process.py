@@ -45,15 +45,16 @@ class Process:
     Attributes
     ----------
     mm : Mm
-    early_kill : bool
-        PR_MCE_KILL_EARLY: it is told of memory that failed before it touches it.
+    early_kill : bool or None
+        prctl(PR_MCE_KILL): whether it is told of memory that failed before it touches it; None: as the system's
+        setting says.
     """
 
     def __init__(self, machine: Machine, name: str, mm: Mm | None = None) -> None:
         self.machine = machine
         self.name = name
         self.mm = mm or Mm(machine.kernel.tree.base, soft_dirty=machine.options["MEM_SOFT_DIRTY"])
-        self.early_kill = False
+        self.early_kill: bool | None = None
 
     @property
     def alive(self) -> bool:
