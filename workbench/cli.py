@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from workbench import __version__, cli_cost, cli_dax
+from workbench import __version__, cli_cost, cli_dax, cli_gup
 from workbench.errors import WorkbenchError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ captures_app = typer.Typer(help="Runs recorded from real kernels.", no_args_is_h
 app.add_typer(captures_app, name="captures")
 cli_dax.register(app)
 cli_cost.register(app)
+cli_gup.register(app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 

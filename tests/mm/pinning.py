@@ -93,7 +93,7 @@ class Pinning:
         self.mm = Mm(k.tree.base)
         self.file = Memory(self.first, level)
         self.vma = Vma(BASE, BASE + (mib << 20), flags, self.file, 0)
-        self.mm._insert(self.vma)
+        self.mm.insert(self.vma)
         if mapped:
             for addr in range(self.vma.start, self.vma.end, level.size):
                 self.file.enter(self.mm, self.vma, addr)

@@ -199,7 +199,7 @@ def test_the_second_range_of_a_device_is_found_for_every_page():
     room = Pinning("5.17", "2M", 4, room=2048)
     room.zone.memremap_pages(type(p.pgmap)(0xFFFF888100B00000, ((other, 512), (other + 512, 512)), vmemmap_shift=9))
     vma = Vma(BASE + (4 << 20), BASE + (8 << 20), READ_WRITE, Memory(other, Level.PMD), 0)
-    room.mm._insert(vma)
+    room.mm.insert(vma)
     for at in (0, 2 << 20):
         vma.file.enter(room.mm, vma, vma.start + at)
     held = room.gup.pin_user_pages_fast(room.mm, room.addr(1000), 1048, W)

@@ -21,7 +21,7 @@ from numba import config, types
 from numba.core.registry import CPUDispatcher
 from numba.extending import intrinsic
 
-__all__ = ["JIT", "intrinsic", "jit", "plain"]
+__all__ = ["JIT", "borrowing", "inline", "intrinsic", "jit", "plain"]
 
 JIT = not config.DISABLE_JIT
 """False under ``NUMBA_DISABLE_JIT=1``: kernels then run as plain Python."""
@@ -80,12 +80,33 @@ class _Dispatcher(CPUDispatcher):
 
 def jit(function: Callable) -> Callable:
     """Compile ``function`` for nopython mode on first call, once for each set of argument types."""
+    return _compiled(function, {})
+
+
+def borrowing(function: Callable) -> Callable:
+    """As :func:`jit`, for what neither makes nor returns an array.
+
+    Numba counts the references of arrays, by locked operations of its own: where a function with branches
+    calls another those cost more than the kernel's.  Here none are counted.
+    """
+    return _compiled(function, {"_nrt": False})
+
+
+def inline(function: Callable) -> Callable:
+    """As :func:`borrowing`, for what is done once a page: the code goes into its callers.
+
+    A memmap is some thirty words; handing it over costs as much as a locked operation.
+    """
+    return _compiled(function, {"_nrt": False, "forceinline": True})
+
+
+def _compiled(function: Callable, options: dict[str, bool]) -> Callable:
     if not JIT:
         return function
     folder = _cache_dir()
     before, config.CACHE_DIR = config.CACHE_DIR, folder or config.CACHE_DIR
     try:
-        dispatcher = _Dispatcher(function, {"nopython": True, "nogil": True, "error_model": "numpy"})
+        dispatcher = _Dispatcher(function, {"nopython": True, "nogil": True, "error_model": "numpy"} | options)
         if folder is not None:
             dispatcher.enable_caching()
         return dispatcher

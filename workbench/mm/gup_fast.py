@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.mm._jit import jit
+from workbench.mm._jit import borrowing, inline
 from workbench.mm.events import Site
 from workbench.mm.memmap import COMPOUND_HEAD, FLAGS
 from workbench.mm.memremap import get_dev_pagemap, put_dev_pagemap
@@ -37,13 +37,13 @@ _RW, _SPECIAL = np.uint64(Pg.RW), np.uint64(Pg.SPECIAL)
 _WRITE, _PIN, _LONGTERM = int(Foll.WRITE), int(Foll.PIN), int(Foll.LONGTERM)
 
 
-@jit
+@inline
 def access_permitted(entry, write):
     """pte_access_permitted() and its kind: present, a user's, and writable where it is to be written."""
     return (entry & _PRESENT_USER) == _PRESENT_USER and (not write or (entry & _RW) != _NONE)
 
 
-@jit
+@borrowing
 def _undo_dev_pagemap(vm, refs, pages, nr, nr_start, pin, ev):
     """Give back what was recorded from ``nr_start`` on, last first, with its PG_referenced; ``nr_start``.
 
@@ -57,14 +57,14 @@ def _undo_dev_pagemap(vm, refs, pages, nr, nr_start, pin, ev):
     return nr
 
 
-@jit
+@inline
 def _pages_of_compound(vm, refs, i, head, at_most, ev):
     """How many of the ``at_most`` pages from row ``i`` on belong to its compound page; 1 for a base page."""
     order = compound_order(vm, refs, head, ev)
     return np.int64(1) if order == 0 else min(head + (np.int64(1) << order) - i, at_most)
 
 
-@jit
+@borrowing
 def _gup_device_huge(vm, refs, pgmaps, pfn, nr_pages, pin, pages, nr, ev):
     """Grab ``nr_pages`` pages of device memory that one huge entry maps, one by one; all of them or none.
 
@@ -75,11 +75,14 @@ def _gup_device_huge(vm, refs, pgmaps, pfn, nr_pages, pin, pages, nr, ev):
     (nr, ok) : int64, bool
     """
     nr_start, slot, done = nr, np.int64(-1), np.int64(0)
+    cached_first, cached_last = np.int64(0), np.int64(-1)
     marks_first = not refs.switches & RefSwitch.FOLIO_FAST
     while done < nr_pages:
-        slot = get_dev_pagemap(pgmaps, pfn + done, slot)
-        if slot < 0:
-            return _undo_dev_pagemap(vm, refs, pages, nr, nr_start, pin, ev), False
+        if not cached_first <= pfn + done <= cached_last:  # get_dev_pagemap() asks the same: spares the call
+            slot = get_dev_pagemap(pgmaps, pfn + done, slot)
+            if slot < 0:
+                return _undo_dev_pagemap(vm, refs, pages, nr, nr_start, pin, ev), False
+            cached_first, cached_last = pgmaps.range0_first[slot], pgmaps.range0_last[slot]
         i = pfn + done - vm.start_pfn
         # Both words are read before the first locked operation, which would make the processor wait for them.
         head = compound_head(vm, i, ev)
@@ -107,7 +110,7 @@ def _gup_device_huge(vm, refs, pgmaps, pfn, nr_pages, pin, pages, nr, ev):
     return nr, True
 
 
-@jit
+@borrowing
 def _gup_huge(vm, refs, pfn, nr_pages, pin, pages, nr, ev):
     """Grab ``nr_pages`` pages of ordinary memory that one huge entry maps, at once.
 
@@ -126,7 +129,7 @@ def _gup_huge(vm, refs, pfn, nr_pages, pin, pages, nr, ev):
     return nr + nr_pages, True
 
 
-@jit
+@borrowing
 def _gup_pte_range(vm, refs, pgmaps, pt, table, index, nr_pages, flags, pages, nr, ev):
     """Grab the pages of up to ``nr_pages`` neighbouring entries of one table of PTEs.
 
@@ -168,7 +171,7 @@ def _gup_pte_range(vm, refs, pgmaps, pt, table, index, nr_pages, flags, pages, n
     return nr, True
 
 
-@jit
+@borrowing
 def _gup_leaf(vm, refs, pgmaps, pt, table, index, pfn, nr_pages, flags, pages, nr, ev):
     """Grab ``nr_pages`` pages from ``pfn`` on, which a huge entry maps."""
     pin, nr_start = flags & _PIN != 0, nr
@@ -192,7 +195,7 @@ def _gup_leaf(vm, refs, pgmaps, pt, table, index, pfn, nr_pages, flags, pages, n
     return nr, ok
 
 
-@jit
+@borrowing
 def gup_pgd_range(vm, refs, pgmaps, pt, addr, nr_pages, flags, pages, nr, ev):
     """Walk the page tables without a lock and grab what they map, as far as that goes.
 
@@ -238,7 +241,7 @@ def gup_pgd_range(vm, refs, pgmaps, pt, addr, nr_pages, flags, pages, nr, ev):
     return nr
 
 
-@jit
+@borrowing
 def lockless_pages_from_mm(vm, refs, pgmaps, pt, seq, addr, nr_pages, flags, pages, nr, ev):
     """gup_pgd_range() with interrupts off, and for pins with an eye on fork().
 
@@ -262,7 +265,7 @@ def lockless_pages_from_mm(vm, refs, pgmaps, pt, seq, addr, nr_pages, flags, pag
     return grabbed
 
 
-@jit
+@borrowing
 def gup_fast_calls(vm, refs, pgmaps, pt, seq, addr, nr_pages, per_call, flags, pages, ev):
     """get_user_pages_fast() again and again, ``per_call`` pages each, until one call gives fewer.
 
@@ -282,7 +285,7 @@ def gup_fast_calls(vm, refs, pgmaps, pt, seq, addr, nr_pages, per_call, flags, p
 # releasing
 
 
-@jit
+@inline
 def _release(vm, refs, head, nr, pin, freed, nr_freed, ev):
     """put_compound_head(); a page whose count reached zero is stored to ``freed``, as far as that reaches."""
     if put_compound_head(vm, refs, head, nr, pin, ev) == 0:
@@ -292,7 +295,7 @@ def _release(vm, refs, head, nr, pin, freed, nr_freed, ev):
     return nr_freed
 
 
-@jit
+@borrowing
 def unpin_user_pages(vm, refs, pages, make_dirty, freed, ev):
     """Release pins: neighbours in ``pages`` with the same head by one release (5.10: one by one).
 
@@ -332,7 +335,7 @@ def unpin_user_pages(vm, refs, pages, make_dirty, freed, ev):
     return nr_freed
 
 
-@jit
+@borrowing
 def unpin_user_page_range(vm, refs, pfn, nr_pages, make_dirty, freed, ev):
     """Release one pin of each page of a physical range: one release a compound page, by arithmetic.
 
@@ -355,7 +358,7 @@ def unpin_user_page_range(vm, refs, pfn, nr_pages, make_dirty, freed, ev):
     return nr_freed
 
 
-@jit
+@borrowing
 def put_user_pages(vm, refs, pages, freed, ev):
     """put_page() of each page.
 
@@ -371,7 +374,7 @@ def put_user_pages(vm, refs, pages, freed, ev):
     return nr_freed
 
 
-@jit
+@borrowing
 def set_pages_dirty(vm, refs, pages, base_only, ev):
     """set_page_dirty_lock() of the head of each page; with ``base_only`` not of compound pages."""
     for at in range(len(pages)):
@@ -380,7 +383,7 @@ def set_pages_dirty(vm, refs, pages, base_only, ev):
             set_page_dirty_lock(vm, refs, head, ev)
 
 
-@jit
+@borrowing
 def first_not_pinned(vm, refs, pages):
     """Index of the first of ``pages`` that page_maybe_dma_pinned() does not call pinned; -1: all are.
 

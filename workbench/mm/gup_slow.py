@@ -11,7 +11,7 @@ import errno
 import numpy as np
 
 from workbench.abi.constants import PAGES_PER_SECTION
-from workbench.mm._jit import jit
+from workbench.mm._jit import borrowing
 from workbench.mm.gup_fast import access_permitted
 from workbench.mm.memmap import COMPOUND_HEAD
 from workbench.mm.memremap import get_dev_pagemap
@@ -27,7 +27,7 @@ DONE, FAULT = np.int64(0), np.int64(1)
 _EFAULT, _EEXIST, _ENOMEM = (np.int64(-number) for number in (errno.EFAULT, errno.EEXIST, errno.ENOMEM))
 
 
-@jit
+@borrowing
 def follow_pages(vm, refs, pgmaps, pt, addr, nr_pages, flags, pages, nr, slot, ev):
     """Grab the pages of one area from ``addr`` on, until one is not mapped as it has to be.
 
@@ -78,7 +78,7 @@ def follow_pages(vm, refs, pgmaps, pt, addr, nr_pages, flags, pages, nr, slot, e
     return nr, slot, DONE
 
 
-@jit
+@borrowing
 def _lacks(vm, present, section, found, nr_found):
     """Note a section without memory; of one that has it, the section where its first page's compound begins."""
     lacks = np.int64(section)
@@ -91,7 +91,7 @@ def _lacks(vm, present, section, found, nr_found):
     return nr_found
 
 
-@jit
+@borrowing
 def lacking_mapped(vm, present, pt, addr, nr_pages, found):
     """Find sections without memory behind ``nr_pages`` user pages from ``addr`` on, or behind their heads.
 
@@ -127,7 +127,7 @@ def lacking_mapped(vm, present, pt, addr, nr_pages, found):
     return nr_found
 
 
-@jit
+@borrowing
 def lacking_held(vm, sections, pfns, found):
     """Find sections without memory behind ``pfns`` (int64[n]), or behind their heads.
 

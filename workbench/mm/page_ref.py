@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from workbench.abi import Role
-from workbench.mm._jit import jit
+from workbench.mm._jit import borrowing, inline
 from workbench.mm.atomics import atomic_add_i32, atomic_and_u64, atomic_or_u64, cmpxchg_i32
 from workbench.mm.events import Access, Site, note_load, note_store
 from workbench.mm.memmap import COMPOUND_HEAD, COUNTS, FLAGS, LOW_HALF, MAPPING, REFCOUNT_SHIFT, TAIL_DATA, load
@@ -196,19 +196,19 @@ def page_refs(kernel: Kernel, *, head_once: bool = False, plain: bool = False) -
 # what a page is
 
 
-@jit
+@inline
 def head_of(vm, i, word):
     """The row of the head that word 1 of row ``i`` leads to; ``i`` itself where it is no tail."""
     return np.int64((word - _HEAD_BIT - vm.address) >> _LINE_SHIFT) if word & _HEAD_BIT else np.int64(i)
 
 
-@jit
+@inline
 def compound_head(vm, i, ev):
     """compound_head(): the row of the head of row ``i``."""
     return head_of(vm, i, load(vm, i, COMPOUND_HEAD, ev))
 
 
-@jit
+@inline
 def compound_order(vm, refs, head, ev):
     """compound_order(): 0 for a base page."""
     if load(vm, head, FLAGS, ev) & refs.head == _NONE:
@@ -218,7 +218,7 @@ def compound_order(vm, refs, head, ev):
     return np.int64((load(vm, head + 1, TAIL_DATA, ev) >> _ORDER_SHIFT) & _ORDER)
 
 
-@jit
+@inline
 def has_pincount(vm, refs, head, ev):
     """hpage_pincount_available(), since 6.1 folio_test_large(): whether pins of a page are counted apart."""
     if refs.switches & RefSwitch.PINCOUNT_ANY_ORDER:
@@ -226,7 +226,7 @@ def has_pincount(vm, refs, head, ev):
     return compound_order(vm, refs, head, ev) > 1
 
 
-@jit
+@inline
 def page_count(vm, i, ev):
     """_refcount of row ``i``, as int32."""
     return np.int32(load(vm, i, COUNTS, ev) >> REFCOUNT_SHIFT)
@@ -235,7 +235,7 @@ def page_count(vm, i, ev):
 # locked operations
 
 
-@jit
+@inline
 def _add(vm, refs, i, byte, delta, site, ev):
     """Add to the int at ``byte`` of row ``i``; the value after it."""
     word = byte >> 3
@@ -255,20 +255,20 @@ def _add(vm, refs, i, byte, delta, site, ev):
     return np.int32(atomic_add_i32(address, np.int32(delta)) + np.int32(delta))
 
 
-@jit
+@inline
 def page_ref_add(vm, refs, i, nr, site, ev):
     """Add ``nr`` (may be negative) references to row ``i``; the count after it."""
     return _add(vm, refs, i, _REFCOUNT_BYTE, nr, site, ev)
 
 
-@jit
+@inline
 def pincount_add(vm, refs, head, nr, ev):
     """Add ``nr`` (may be negative) to the pin counter of the compound page at ``head``; the value after it."""
     site = Site.pincount_add if nr > 0 else Site.pincount_sub
     return _add(vm, refs, head + refs.pincount_tail, np.int64(refs.pincount_byte), nr, site, ev)
 
 
-@jit
+@inline
 def page_ref_add_unless_zero(vm, refs, i, nr, seen, ev):
     """Add ``nr`` references where there is at least one; ``seen`` is a guess of the count.
 
@@ -296,36 +296,34 @@ def page_ref_add_unless_zero(vm, refs, i, nr, seen, ev):
     return False
 
 
-@jit
+@inline
 def set_flag(vm, refs, i, mask, site, ev):
-    """set_bit() on the flags word of row ``i``; the word before."""
+    """set_bit() on the flags word of row ``i``."""
     if ev is not None:
         note_load(ev, i)
         note_store(ev, i, FLAGS, vm.pages[i, FLAGS], vm.pages[i, FLAGS] | mask, site, Access.LOCKED)
     if refs.switches & RefSwitch.PLAIN:
-        old = vm.pages[i, FLAGS]
-        vm.pages[i, FLAGS] = old | mask
-        return old
-    return atomic_or_u64(np.int64(vm.pages.ctypes.data) + np.int64(i) * 64, mask)
+        vm.pages[i, FLAGS] |= mask
+    else:
+        atomic_or_u64(np.int64(vm.pages.ctypes.data) + np.int64(i) * 64, mask)
 
 
-@jit
+@inline
 def clear_flag(vm, refs, i, mask, site, ev):
-    """clear_bit() on the flags word of row ``i``; the word before."""
+    """clear_bit() on the flags word of row ``i``."""
     if ev is not None:
         note_load(ev, i)
         note_store(ev, i, FLAGS, vm.pages[i, FLAGS], vm.pages[i, FLAGS] & ~mask, site, Access.LOCKED)
     if refs.switches & RefSwitch.PLAIN:
-        old = vm.pages[i, FLAGS]
-        vm.pages[i, FLAGS] = old & ~mask
-        return old
-    return atomic_and_u64(np.int64(vm.pages.ctypes.data) + np.int64(i) * 64, ~mask)
+        vm.pages[i, FLAGS] &= ~mask
+    else:
+        atomic_and_u64(np.int64(vm.pages.ctypes.data) + np.int64(i) * 64, ~mask)
 
 
 # grabbing
 
 
-@jit
+@inline
 def _count_pins(vm, refs, head, nr, ev):
     """After ``nr`` references were taken: what makes them pins."""
     if has_pincount(vm, refs, head, ev):
@@ -334,7 +332,7 @@ def _count_pins(vm, refs, head, nr, ev):
         page_ref_add(vm, refs, head, nr * (_BIAS - np.int32(1)), Site.page_ref_add, ev)
 
 
-@jit
+@inline
 def try_grab_compound_head(vm, refs, head, nr, pin, seen, ev):
     """Take ``nr`` references of the page at ``head`` without any lock held.
 
@@ -372,7 +370,7 @@ def try_grab_compound_head(vm, refs, head, nr, pin, seen, ev):
     return True
 
 
-@jit
+@inline
 def try_grab_page(vm, refs, head, pin, seen, ev):
     """Take one reference or pin of the page at ``head``, whose page-table entry cannot go away.
 
@@ -405,7 +403,7 @@ def try_grab_page(vm, refs, head, pin, seen, ev):
 # releasing
 
 
-@jit
+@inline
 def put_compound_head(vm, refs, head, nr, pin, ev):
     """Give ``nr`` references or pins of the page at ``head`` back; the count after it.
 
@@ -426,7 +424,7 @@ def put_compound_head(vm, refs, head, nr, pin, ev):
 # marks
 
 
-@jit
+@borrowing
 def set_page_dirty(vm, refs, head, ev):
     """Mark a page dirty, as the file's address space does it.
 
@@ -442,7 +440,7 @@ def set_page_dirty(vm, refs, head, ev):
         set_flag(vm, refs, head, refs.dirty, Site.set_page_dirty, ev)
 
 
-@jit
+@borrowing
 def set_page_dirty_lock(vm, refs, head, ev):
     """Mark a page dirty that the caller does not know to be locked, unless it is marked.
 

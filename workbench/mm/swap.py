@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.mm._jit import jit
+from workbench.mm._jit import borrowing
 from workbench.mm.atomics import cmpxchg_u64
 from workbench.mm.events import Access, Site, note_store
 from workbench.mm.memmap import FLAGS, load
@@ -14,7 +14,7 @@ from workbench.mm.page_ref import RefSwitch, clear_flag, set_flag
 _NONE = np.uint64(0)
 
 
-@jit
+@borrowing
 def mark_page_accessed(vm, refs, head, ev):
     """The page was used: not referenced becomes referenced; what comes after that depends on the release.
 
