@@ -132,6 +132,13 @@ def test_links_between_notebooks_lead_to_pages() -> None:
     assert "f.ipynb" in html
 
 
+def test_a_committed_figure_in_the_text_is_left_out() -> None:
+    html = page(notebook(text="# A title\n\nText.\n\n![A map](../docs/figures/memory-map.svg)"), "00_a")
+    assert "Text." in html and "memory-map" not in html and "A map" not in html
+    with pytest.raises(WorkbenchError, match=r"other\.png"):
+        page(notebook(text="![Another](other.png)"), "00_a")
+
+
 def test_pages_are_listed_and_the_present_one_is_marked() -> None:
     html = page(notebook(), "00_a", [("00_a.html", "Start <here>"), ("01_b.html", "Next")])
     assert '<a aria-current="page" href="00_a.html">Start &lt;here&gt;</a>' in html

@@ -9,6 +9,9 @@ text), no plotly.js, no widget manager.  Each interactive thing is replaced by i
   by a line saying that it is interactive in JupyterLab;
 * links to other notebooks by links to their pages.
 
+A committed figure (``../docs/figures/...``) in the text is left out: it is there for those who see a notebook
+without its outputs, and the page has the outputs.
+
 :func:`external_loads` finds whatever a page would still load.
 """
 
@@ -36,6 +39,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 _SHOWN = ("text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain")
 _LINK = re.compile(r"(\]\(|href=\")((?:\./)?[\w.-]+)\.ipynb(?=[)#\"])")
+_KEY_FIGURE = re.compile(r"\n*!\[[^\]]*\]\(\.\./docs/figures/[\w.-]+\)")
 _CSS_LOAD = re.compile(r"""@import\s+(?:url\()?\s*["']?([^"')\s;]+)|url\(\s*["']?([^"')\s]+)""")
 _SCRIPT_LOAD = re.compile(r"""(?:https?:)?//[\w.-]+\.\w+[^\s"'`<>)]*""")
 
@@ -97,7 +101,7 @@ def page(notebook: NotebookNode, name: str, pages: Sequence[tuple[str, str]] = (
     still.metadata.pop("widgets", None)
     for cell in still.cells:
         if cell.cell_type == "markdown":
-            cell.source = _LINK.sub(r"\1\2.html", cell.source)
+            cell.source = _LINK.sub(r"\1\2.html", _KEY_FIGURE.sub("", cell.source))
     for cell in code_cells(still):
         cell.outputs = [_still(output) for output in cell.outputs]
     exporter = HTMLExporter(
