@@ -21,10 +21,15 @@ import pytest
 from numba import njit, types
 from numba.core.dispatcher import Dispatcher
 
+import workbench.dax
 import workbench.mm
+from tests.mm import pinning
 from tests.mm.support import KERNELS, PGMAP, needs_jit, over, struct_pages
-from workbench.mm import _jit, memmap, memremap, page_alloc
+from workbench.machine import Machine
+from workbench.mm import _jit, gup_fast, gup_users, memmap, memremap, page_alloc
 from workbench.mm.events import Access, Site, count, events, note_load, note_store
+from workbench.mm.mmap import Prot
+from workbench.mm.page_ref import Foll
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,11 +55,15 @@ def python(code, tmp_path, **environment):
 def dispatchers():
     """Every compiled function of the engine, by module and name."""
     found = {}
-    for module in pkgutil.iter_modules(workbench.mm.__path__):
-        loaded = importlib.import_module(f"workbench.mm.{module.name}")
+    for module in (
+        m
+        for package in (workbench.mm, workbench.dax)
+        for m in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
+    ):
+        loaded = importlib.import_module(module.name)
         for name, thing in vars(loaded).items():
             if isinstance(thing, Dispatcher) and thing.py_func.__module__ == loaded.__name__:
-                found[f"{module.name}.{name}"] = thing
+                found[f"{module.name.removeprefix('workbench.')}.{name}"] = thing
     return found
 
 
@@ -78,6 +87,41 @@ def exercise():
     table = memremap.PgmapArray(one, one, one - 512, one, one, one, one.astype(np.uint8))
     assert memremap.range_with(table, 511) == -1
     memremap.put_dev_pagemap(table, memremap.get_dev_pagemap(table, 512, -1))
+    for align in (1 << 12, 1 << 21):
+        for listener in (None, events(1 << 15), events(1 << 15, 100_000)):
+            exercise_process(align, listener)
+
+
+def exercise_process(align, ev):
+    """Faults, pins and releases on a machine, every kernel of theirs, with ``ev`` listening."""
+    machine = Machine("5.17", persistent_memory=[(1 << 32, (1 << 32) + (32768 << 12))])
+    device = machine.create_namespace(None, align, "mem")
+    machine.inode(device.name).events = ev
+    process, gup = machine.process(), machine.gup
+    file = process.open(device.name)
+    addr = process.mmap(file, 4 << 21)
+    process.touch(addr, 4, 1 << 21, True)
+    for take in (gup.pin_user_pages_fast, gup.get_user_pages_fast, gup.pin_user_pages, gup.get_user_pages):
+        held = take(process.mm, addr, 4, Foll.WRITE, ev)
+        if held.pins:
+            assert gup_fast.first_not_pinned(gup.vm, gup.refs, held.pfns) == -1
+            gup.unpin_user_pages(held.pfns, True, ev)
+        else:
+            gup.put_pages(held.pfns, ev)
+    pinned = gup.pin_user_pages(process.mm, addr, 4, Foll.WRITE, ev)
+    gup.unpin_user_page_range(int(pinned.pfns[0]), 4, True, ev)
+    gup_users.read_into(gup, process.mm, addr, 4096)
+    pages = np.empty(4, np.int64)
+    gup_fast.gup_fast_calls(gup.vm, gup.refs, gup.own_pgmaps(), process.mm.pt, seq, addr, 4, 2, Foll.PIN, pages, ev)
+    gup.unpin_user_pages(pages)
+    process.mprotect(addr, 1 << 21, Prot.READ)
+    process.pagemap(addr, 1)
+    process.mm.leaves(process.mm.vmas[0])
+    moved = process.mremap(addr + (1 << 21), 3 << 21, 64 << 21)
+    process.munmap(moved, 1 << 21)
+    process.mm.walk(addr)
+    machine.get_user_pages_fast(process, moved + (1 << 21))
+    pinning.exercise([lambda nr_pages: None, events, lambda nr_pages: events(nr_pages, 10_000)])
 
 
 def holds_float(kind):
