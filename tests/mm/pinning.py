@@ -8,10 +8,11 @@ from itertools import count
 import numpy as np
 
 from tests.mm.support import START
-from workbench.mm import Altmap, DevPagemap, PageArray, pgtable
+from workbench.mm import Altmap, DevPagemap, PageArray, gup_fast, pgtable
 from workbench.mm.gup import Backing, PageRefcounts
 from workbench.mm.memremap import ZoneDevice
 from workbench.mm.mmap import AddressSpace, Mm, Vm, Vma, VmFault
+from workbench.mm.page_ref import Foll
 from workbench.mm.pgtable import Level, Pg
 from workbench.mm.resource import iomem_resource
 from workbench.series import Kernel, kernel
@@ -107,3 +108,24 @@ class Pinning:
     def addr(self, page: int) -> int:
         """User address of a page of the device."""
         return BASE + (page << 12)
+
+
+def exercise(listeners) -> None:
+    """Have every function of the pinning engine compiled, with each of ``listeners`` (events or None)."""
+    p = Pinning("6.12", "2M", 4)
+    small = Pinning("6.12", "4K", 2)
+    for make in listeners:
+        ev, other = make(p.array.nr_pages), make(small.array.nr_pages)
+        for take in (p.gup.pin_user_pages_fast, p.gup.pin_user_pages, p.gup.get_user_pages_fast):
+            p.gup.release(take(p.mm, BASE, 600, Foll.WRITE, ev), make_dirty=True, events=ev)
+        held = p.gup.pin_user_pages_fast(p.mm, BASE, 8, Foll.WRITE, ev)
+        p.gup.set_pages_dirty(held.pfns, False, ev)
+        p.gup.unpin_user_page_range(int(held.pfns[0]), 8, True, ev)
+        small.gup.release(small.gup.pin_user_pages_remote(small.mm, BASE, 3, Foll.WRITE, other), events=other)
+        gup, mm = p.gup, p.mm
+        pages = np.empty(8, np.int64)
+        machine = (gup.vm, gup.refs, gup.own_pgmaps(), mm.pt, mm.write_protect_seq)
+        taken, _ = gup_fast.gup_fast_calls(*machine, BASE, 8, 4, int(Foll.PIN), pages, ev)
+        assert gup.first_not_pinned(pages[:taken]) is None
+        gup.unpin_user_pages(pages[:taken], events=ev)
+    assert p.gup.compound(p.first + 3) == (p.first, 512)

@@ -29,7 +29,7 @@ GUP_PIN_COUNTING_BIAS = 1024
 _HEAD_BIT = np.uint64(1)
 _NONE = np.uint64(0)
 _LINE_SHIFT = np.uint64(6)
-_BIAS = np.int32(GUP_PIN_COUNTING_BIAS)
+_BIAS = np.int64(GUP_PIN_COUNTING_BIAS)
 _REFCOUNT_BYTE = np.int64(52)
 _ORDER_SHIFT, _ORDER = np.uint64(8), np.uint64(0xFF)
 
@@ -239,20 +239,19 @@ def page_count(vm, i, ev):
 def _add(vm, refs, i, byte, delta, site, ev):
     """Add to the int at ``byte`` of row ``i``; the value after it."""
     word = byte >> 3
-    if ev is not None:
+    if ev is not None or refs.switches & RefSwitch.PLAIN:
         shift = np.uint64((byte & 7) * 8)
         old = vm.pages[i, word]
-        new = (((old >> shift) + np.uint64(delta)) & LOW_HALF) << shift
-        note_load(ev, i)
-        note_store(ev, i, word, old, (old & ~(LOW_HALF << shift)) | new, site, Access.LOCKED)
-    if refs.switches & RefSwitch.PLAIN:
-        shift = np.uint64((byte & 7) * 8)
-        old = vm.pages[i, word]
-        count = ((old >> shift) + np.uint64(delta)) & LOW_HALF
-        vm.pages[i, word] = (old & ~(LOW_HALF << shift)) | (count << shift)
-        return np.int32(count)
+        count = (((old >> shift) & LOW_HALF) + (np.uint64(np.int64(delta)) & LOW_HALF)) & LOW_HALF
+        new = (old & ~(LOW_HALF << shift)) | (count << shift)
+        if ev is not None:
+            note_load(ev, i)
+            note_store(ev, i, word, old, new, site, Access.LOCKED)
+        if refs.switches & RefSwitch.PLAIN:
+            vm.pages[i, word] = new
+            return np.int32(count)
     address = np.int64(vm.pages.ctypes.data) + np.int64(i) * 64 + byte
-    return np.int32(atomic_add_i32(address, np.int32(delta)) + np.int32(delta))
+    return np.int32(np.int64(atomic_add_i32(address, np.int32(delta))) + np.int64(delta))
 
 
 @inline
@@ -280,14 +279,14 @@ def page_ref_add_unless_zero(vm, refs, i, nr, seen, ev):
     """
     address = np.int64(vm.pages.ctypes.data) + np.int64(i) * 64 + _REFCOUNT_BYTE
     while seen != 0:
-        new = np.int32(seen + np.int32(nr))
+        new = np.int32(np.int64(seen) + np.int64(nr))
         if refs.switches & RefSwitch.PLAIN:
             _add(vm, refs, i, _REFCOUNT_BYTE, nr, Site.page_ref_add_unless, ev)
             return True
         if ev is not None:
             note_load(ev, i)
             old = vm.pages[i, COUNTS]
-            word = (old & LOW_HALF) | (np.uint64(new) << REFCOUNT_SHIFT)
+            word = (old & LOW_HALF) | ((np.uint64(np.int64(new)) & LOW_HALF) << REFCOUNT_SHIFT)
             note_store(ev, i, COUNTS, old, word, Site.page_ref_add_unless, Access.LOCKED)
         was = cmpxchg_i32(address, seen, new)
         if was == seen:
@@ -329,7 +328,7 @@ def _count_pins(vm, refs, head, nr, ev):
     if has_pincount(vm, refs, head, ev):
         pincount_add(vm, refs, head, nr, ev)
     else:
-        page_ref_add(vm, refs, head, nr * (_BIAS - np.int32(1)), Site.page_ref_add, ev)
+        page_ref_add(vm, refs, head, nr * (_BIAS - np.int64(1)), Site.page_ref_add, ev)
 
 
 @inline
