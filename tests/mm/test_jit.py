@@ -112,6 +112,7 @@ def exercise_process(align, ev):
     gup.unpin_user_page_range(int(pinned.pfns[0]), 4, True, ev)
     gup_users.read_into(gup, process.mm, addr, 4096)
     pages = np.empty(4, np.int64)
+    seq = process.mm.write_protect_seq
     gup_fast.gup_fast_calls(gup.vm, gup.refs, gup.own_pgmaps(), process.mm.pt, seq, addr, 4, 2, Foll.PIN, pages, ev)
     gup.unpin_user_pages(pages)
     process.mprotect(addr, 1 << 21, Prot.READ)
