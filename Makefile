@@ -26,6 +26,7 @@ explorer: setup ## open the explorer: any device and patch state, without code, 
 
 bench: compiler setup ## measure the engine against C and the machine's limits, store the results
 	@$(bin)/workbench bench --update
+	@scripts/need browser && $(bin)/python -m benchmarks.map_latency
 
 lint: setup ## check style, types and the rules of the house
 	@$(bin)/ruff check

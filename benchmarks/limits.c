@@ -54,6 +54,45 @@ void limit_locked_2(char *buffer, uint64_t nbytes)
 	}
 }
 
+/* Three locked read-modify-writes on each line. */
+void limit_locked_3(char *buffer, uint64_t nbytes)
+{
+	for (uint64_t at = 0; at < nbytes; at += LINE) {
+		__atomic_fetch_or((uint64_t *)(buffer + at), 4, __ATOMIC_SEQ_CST);
+		__atomic_fetch_add((uint32_t *)(buffer + at + 52), 1, __ATOMIC_SEQ_CST);
+		__atomic_fetch_add((uint32_t *)(buffer + at + 52), 1023, __ATOMIC_SEQ_CST);
+	}
+}
+
+/* One 8-byte load from each line, and three locked operations on the first and third line of its 512. */
+uint64_t limit_read_hot_3(char *buffer, uint64_t nbytes)
+{
+	uint64_t sum = 0;
+
+	for (uint64_t at = 0; at < nbytes; at += LINE) {
+		char *first = buffer + at / (512 * LINE) * (512 * LINE);
+
+		sum += *(volatile uint64_t *)(buffer + at + 8);
+		__atomic_fetch_or((uint64_t *)first, 4, __ATOMIC_SEQ_CST);
+		__atomic_fetch_add((uint32_t *)(first + 52), 1, __ATOMIC_SEQ_CST);
+		__atomic_fetch_add((uint32_t *)(first + 2 * LINE + 16), 1, __ATOMIC_SEQ_CST);
+	}
+	return sum;
+}
+
+/* `writes` stores of 8 bytes, each to a line chosen at random. */
+void limit_random_writes(char *buffer, uint64_t nbytes, uint64_t writes)
+{
+	uint64_t x = 88172645463325252ull, lines = nbytes / LINE;
+
+	for (uint64_t i = 0; i < writes; i++) {
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		*(volatile uint64_t *)(buffer + (uint64_t)((unsigned __int128)x * lines >> 64) * LINE + 40) = i;
+	}
+}
+
 /* `rounds` steps of arithmetic in registers: how fast one core runs, whatever the memory does. */
 uint64_t limit_spin(uint64_t rounds)
 {

@@ -9,55 +9,15 @@
  */
 #include <immintrin.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <string.h>
 
 #include "line.h"
-
-typedef uint64_t u64;
-typedef int64_t i64;
+#include "page.h"
 
 enum { HAS_SPLIT = 1 << 2, HAS_HELPER = 1 << 3, HAS_COMPOUND = 1 << 4 }; /* patches 2, 3 and 4 */
 enum { PAGEBLOCK = 512, BLOCK_BITS = 4, BLOCKS_PER_WORD = 16, MOVABLE = 1, MIGRATETYPE = 7 };
 enum { COMPOUND_DTOR = 1 };
 #define TAIL_MAPPING 0xdead000000000400ull
-
-/* One struct page: 64 bytes.  What shares a word has a name for each use. */
-struct page {
-	u64 flags;
-	union {
-		u64 lru_next, pgmap, compound_head;
-	};
-	union {
-		u64 lru_prev, zone_device_data;
-		struct {
-			uint8_t dtor, order;
-			uint16_t unused;
-			int32_t compound_mapcount;
-		};
-		int32_t pincount;
-	};
-	union {
-		u64 mapping;
-		uint32_t compound_nr;
-	};
-	u64 index, private_;
-	int32_t mapcount, refcount;
-	u64 memcg;
-} __attribute__((aligned(64)));
-_Static_assert(sizeof(struct page) == 64, "a struct page is one cache line");
-
-/*
- * What workbench.mm.memmap.Memmap says, as far as these trees need it.  Each entry copies it: stores
- * to struct pages then cannot change it, and the compiler keeps it in registers.
- */
-struct memmap {
-	struct page *pages;
-	u64 *pageblock_flags;
-	i64 start_pfn;
-	u64 address, zone_shift, node_shift, last_cpupid, reserved, head;
-	i64 switches;
-};
 
 static inline u64 address_of(const struct memmap *vm, i64 i)
 {

@@ -83,6 +83,13 @@ def write_notebook(folder: Path, *code: str) -> None:
     nbformat.write(new_notebook(cells=cells, metadata=kernel), folder / "map.ipynb")
 
 
+def open_notebook(page: Page, address: str, timeout_ms: int = 90_000) -> None:
+    """Open the notebook in JupyterLab and stand on its first cell, when its kernel is ready."""
+    page.goto(f"{address}/lab/tree/map.ipynb", wait_until="commit")
+    page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(state="attached", timeout=timeout_ms)
+    page.locator(".jp-Notebook .jp-Cell").first.click(timeout=timeout_ms)
+
+
 def watch(page: Page) -> None:
     """Let ``page`` keep what it asks for and what goes wrong."""
     page.asked, page.wrong = [], []  # type: ignore[attr-defined]

@@ -10,7 +10,15 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.view.memory_map.browser import ROOT, complaints, left_the_machine, server, watch, write_notebook
+from tests.view.memory_map.browser import (
+    ROOT,
+    complaints,
+    left_the_machine,
+    open_notebook,
+    server,
+    watch,
+    write_notebook,
+)
 from tests.view.memory_map.support import START
 from workbench.view import palette
 from workbench.view.export import find_browser
@@ -43,9 +51,14 @@ def browser() -> Iterator[Browser]:
         running.close()
 
 
-def opened(browser: Browser, address: str, width: int = 1280) -> Page:
+def watched(browser: Browser, width: int = 1280) -> Page:
     page = browser.new_context(viewport={"width": width, "height": 1500}).new_page()
     watch(page)
+    return page
+
+
+def opened(browser: Browser, address: str, width: int = 1280) -> Page:
+    page = watched(browser, width)
     page.goto(address, wait_until="commit")  # Voilà sends the page while the notebook runs
     return page
 
@@ -57,8 +70,8 @@ def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     write_notebook(folder, CODE)
     options = ("--no-browser", "--ip=127.0.0.1", "--port={port}", "--IdentityProvider.token=", "--allow-root")
     with server(folder, "jupyterlab", *options, "--LabApp.news_url=None", f"--ServerApp.root_dir={folder}") as address:
-        page = opened(browser, f"{address}/lab/tree/map.ipynb")
-        page.locator(".jp-Notebook .jp-Cell").first.click(timeout=DRAWN_MS)
+        page = watched(browser)
+        open_notebook(page, address, DRAWN_MS)
         page.keyboard.press("Shift+Enter")
         page.locator(".mm[data-drawn]").wait_for(timeout=DRAWN_MS)
         yield page

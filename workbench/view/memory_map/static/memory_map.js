@@ -131,10 +131,13 @@ function render({ model, el }) {
     const parts = new Set();
     if (at.layer !== was.layer) parts.add("device").add("zoom");
     if (at.lo !== was.lo || at.hi !== was.hi) parts.add("zoom");
-    if (at.pfn !== was.pfn || more?.snap !== undefined) ["run", "page", "player"].forEach((part) => parts.add(part));
+    // A struct page that is drawn already needs its words taken apart, no more.
+    const drawn = !more && at.step < 0 && last.run?.columns.length <= 8 && last.run.columns.some((one) => one.pfn === at.pfn);
+    if (at.pfn !== was.pfn || more?.snap !== undefined) (drawn ? ["page"] : ["run", "page", "player"]).forEach((part) => parts.add(part));
     if (at.step !== was.step || at.op !== was.op) ["run", "page", "player"].forEach((part) => parts.add(part));
     if (at.word !== was.word || at.bit !== was.bit) parts.add("page");
     mark();
+    if (at.bit !== was.bit && at.word === was.word && at.pfn === was.pfn) drawBits(last.page.bits);
     ask([...parts], more);
   }
 
@@ -159,7 +162,8 @@ function render({ model, el }) {
       if (message.run) drawRun(message.run);
       if (message.page) drawPage(message.page);
       if (message.player) drawPlayer(message.player);
-      if (message.device || message.zoom || message.run) draw();
+      if (message.device || message.zoom) draw();
+      else if (message.run) drawZoom(colours());
     }
     root.dataset.drawn = message.seq;
     if (want.size) { ask([]); return; }
@@ -171,27 +175,35 @@ function render({ model, el }) {
   const toX = (pfn, lo, hi) => GUTTER + ((pfn - lo) / (hi - lo)) * stripWidth();
   const toPfn = (x, lo, hi) => clamp(Math.floor(lo + ((x - GUTTER) / stripWidth()) * (hi - lo)), lo, hi - 1);
 
+  function colours() {
+    const style = getComputedStyle(root), look = {};
+    for (const name of ["ink", "faint", "paper", "line", "brand"]) look[name] = style.getPropertyValue(`--mm-${name}`);
+    return look;
+  }
+
   function draw() {
     if (!at) return;
-    const style = getComputedStyle(root);
-    const look = { ink: style.getPropertyValue("--mm-ink"), faint: style.getPropertyValue("--mm-faint"), paper: style.getPropertyValue("--mm-paper"), line: style.getPropertyValue("--mm-line"), brand: style.getPropertyValue("--mm-brand") };
+    const look = colours();
     drawLegend();
     if (device.data) {
       drawStrip(device, look, at.lo, at.hi);
       title(device, "1  the device", `${device.data.ends[0]} to ${device.data.ends[1]}; framed: ${zoom.data ? `${zoom.data.size} at ${zoom.data.ends[0]}` : ""}`);
       device.canvas.setAttribute("aria-valuenow", at.lo);
     }
-    if (zoom.data) {
-      const run = last.run || { pfn: at.pfn, pages: 1, text: "" };
-      drawStrip(zoom, look, run.pfn, run.pfn + run.pages);
-      title(zoom, `2  ${zoom.data.size} of it`, `${at.layer === "roles" ? `heads and first tails at least ${FEWEST_PX} px, not to scale · ` : ""}drag or ← → move · + − zoom · Home all · Enter inside`);
-      device.canvas.setAttribute("aria-valuetext", zoom.data.text);
-      zoom.canvas.setAttribute("aria-valuenow", at.pfn);
-      zoom.canvas.setAttribute("aria-valuetext", run.text);
-      point(wedge[0], toX(at.lo, facts.start, facts.end), toX(at.hi, facts.start, facts.end), GUTTER);
-      const [lo, hi] = [Math.max(run.pfn, at.lo), Math.min(run.pfn + run.pages, at.hi)];
-      point(wedge[1], toX(lo, at.lo, at.hi), toX(Math.max(hi, lo), at.lo, at.hi), 0);
-    }
+    drawZoom(look);
+  }
+
+  function drawZoom(look) {
+    if (!zoom.data) return;
+    const run = last.run || { pfn: at.pfn, pages: 1, text: "" };
+    drawStrip(zoom, look, run.pfn, run.pfn + run.pages);
+    title(zoom, `2  ${zoom.data.size} of it`, `${at.layer === "roles" ? `heads and first tails at least ${FEWEST_PX} px, not to scale · ` : ""}drag or ← → move · + − zoom · Home all · Enter inside`);
+    device.canvas.setAttribute("aria-valuetext", zoom.data.text);
+    zoom.canvas.setAttribute("aria-valuenow", at.pfn);
+    zoom.canvas.setAttribute("aria-valuetext", run.text);
+    point(wedge[0], toX(at.lo, facts.start, facts.end), toX(at.hi, facts.start, facts.end), GUTTER);
+    const [lo, hi] = [Math.max(run.pfn, at.lo), Math.min(run.pfn + run.pages, at.hi)];
+    point(wedge[1], toX(lo, at.lo, at.hi), toX(Math.max(hi, lo), at.lo, at.hi), 0);
   }
 
   function title(one, name, aside) {
@@ -421,11 +433,9 @@ function render({ model, el }) {
     const focused = grid.contains(document.activeElement);
     runTitle.replaceChildren(make("span", { textContent: `3  ${run.text}` }), make("small", { textContent: "the first struct pages wide; a cell is 8 bytes" }));
     const foldAt = run.fold ? Math.min(run.columns.length, 8) : -1;
-    const place = (column, k) => [column, k];
-    const columns = run.columns.map(place);
     const head = make("tr", { role: "row" }, make("td", { role: "presentation" }));
     const rows = Array.from({ length: WORDS }, (_, w) => make("tr", { role: "row" }, make("th", { role: "rowheader", scope: "row", textContent: `+${8 * w}` })));
-    columns.forEach(([column, k]) => {
+    run.columns.forEach((column, k) => {
       if (k === foldAt) fold(run, head, rows);
       head.append(make("th", { role: "columnheader", scope: "col", className: "mm-column", style: `--c:var(--role-${column.role})` },
         make("i", { className: patternOf(column.role) }), `page ${column.page.toLocaleString("en")}`, make("br"), column.label));

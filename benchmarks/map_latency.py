@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""How long the memory map of a 1 TiB device takes, measured in a browser: from an event to the pixels.
+
+``python -m benchmarks.map_latency`` opens JupyterLab in a headless browser, makes the map in a kernel whose compiled
+code is cached, and sends it keys and clicks.  A time runs from the event to the end of the frame that shows the
+answer.  The result is printed and kept in ``out/bench/memory_map.json``.
+
+Bars: first view within 3 s and 2 GiB; p50 within 60 ms, p95 within 120 ms, of every kind of event.  They are for two
+idle cores: where others keep the machine busy there is no verdict.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+from tests.view.memory_map.browser import open_notebook, server, write_notebook
+from workbench.lab.checkout import Checkout
+from workbench.lab.files import write_atomically
+from workbench.view.export import find_browser
+
+FIRST_VIEW_S, MEMORY_MIB, P50_MS, P95_MS = 3.0, 2048, 60.0, 120.0
+BUSY = 0.5
+"""Processes that wait for or use a core, in the last minute before, from which on there is no verdict."""
+
+IMPORTS = "from workbench.view.memory_map import MemoryMap, device"
+MAP = 'MemoryMap(device("5.16+11", "1T", before="5.16+0"))'
+MEMORY = "import resource\nprint('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+
+EVENTS = {
+    "brush: next range of the device": (".mm canvas >> nth=0", ["ArrowRight"] * 40),
+    "zoom out and in": (".mm canvas >> nth=1", ["-"] * 13 + ["+"] * 13),
+    "next compound page": (".mm canvas >> nth=1", ["ArrowRight"] * 40),
+    "next struct page, next word": (".mm [aria-selected]", ["ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp"] * 10),
+    "next bit": (".mm .mm-bits", ["ArrowLeft"] * 40),
+}
+
+TIMED = """(node, key) => new Promise((done) => {
+    const root = document.querySelector(".mm"), start = performance.now();
+    const seen = new MutationObserver(() => {
+        if (root.dataset.drawn !== root.dataset.asked) return;
+        seen.disconnect();
+        requestAnimationFrame(() => setTimeout(() => done(performance.now() - start)));
+    });
+    seen.observe(root, {attributes: true, attributeFilter: ["data-drawn"]});
+    node.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+})"""
+
+
+def measure() -> dict[str, object]:
+    """Every number, in the units that their names say."""
+    load = os.getloadavg()[0]
+    subprocess.run([sys.executable, "-c", f"{IMPORTS}\nrepr({MAP})"], check=True)  # what is compiled is kept
+    with tempfile.TemporaryDirectory(prefix="workbench-") as name, sync_playwright() as playwright:
+        folder = Path(name)
+        write_notebook(folder, IMPORTS, MAP, MEMORY)
+        options = ("--no-browser", "--ip=127.0.0.1", "--port={port}", "--IdentityProvider.token=", "--allow-root")
+        command = ("jupyterlab", *options, "--LabApp.news_url=None", f"--ServerApp.root_dir={folder}")
+        with server(folder, *command) as address:
+            browser = playwright.chromium.launch(executable_path=find_browser())
+            page = browser.new_page(viewport={"width": 1280, "height": 1500})
+            open_notebook(page, address)
+            page.keyboard.press("Shift+Enter")
+            page.locator(".jp-InputPrompt", has_text="[1]:").wait_for(timeout=90_000)
+            start = time.perf_counter()
+            page.keyboard.press("Shift+Enter")
+            page.locator(".mm[data-drawn]").wait_for(timeout=90_000)
+            first_view_s = time.perf_counter() - start
+            page.keyboard.press("Shift+Enter")
+            peak = page.locator(".jp-OutputArea", has_text="peak ").last
+            peak.wait_for(timeout=90_000)
+            peak_mib = int(peak.inner_text().split("peak ")[1].split()[0]) // 1024
+            events = {what: timed(page, where, keys) for what, (where, keys) in EVENTS.items()}
+            browser.close()
+    return {"load_before": load, "first_view_s": first_view_s, "kernel_peak_mib": peak_mib, "events_ms": events}
+
+
+def timed(page: Page, where: str, keys: list[str]) -> dict[str, float]:
+    """Median and 95th percentile, in ms, of the time one key takes, after two that warm up."""
+    times = []
+    for key in keys[:2] + keys:
+        times.append(page.locator(where).first.evaluate(TIMED, key))
+        page.wait_for_timeout(20)
+    times = sorted(times[2:])
+    return {"p50": statistics.median(times), "p95": times[int(0.95 * (len(times) - 1))], "n": len(times)}
+
+
+def table(run: dict) -> str:
+    """The run in lines, each with its bar."""
+    busy = run["load_before"] > BUSY
+
+    def line(what: str, value: str, held: bool) -> str:
+        return f"{what:34} {value:32} {'no verdict: others use the cores' if busy else 'holds' if held else 'misses'}"
+
+    lines = [f"memory map of 1 TiB in JupyterLab; load before: {run['load_before']:.2f}"]
+    lines.append(line("first view", f"{run['first_view_s']:.2f} s", run["first_view_s"] <= FIRST_VIEW_S))
+    lines.append(
+        line("peak memory of the kernel", f"{run['kernel_peak_mib']} MiB", run["kernel_peak_mib"] <= MEMORY_MIB)
+    )
+    for what, ms in run["events_ms"].items():
+        held = ms["p50"] <= P50_MS and ms["p95"] <= P95_MS
+        lines.append(line(what, f"p50 {ms['p50']:.0f} ms, p95 {ms['p95']:.0f} ms", held))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    result = measure()
+    sys.stdout.write(table(result) + "\n")
+    write_atomically(Checkout.find().out / "bench" / "memory_map.json", json.dumps(result, indent=1) + "\n")
