@@ -497,16 +497,15 @@ class NaiveProcess:
         return child
 
 
-def struct_pages(device: Device, pgmap: int, mapping: int, first: int, count: int) -> list[list[int]]:
-    """The eight words of each struct page of ``count`` pfns from ``first`` of a bound device.
+def struct_pages(device: Device, pgmap: int, mapping: int, pfns: list[int]) -> list[list[int]]:
+    """The eight words of each struct page of some pfns of a bound device.
 
     Parameters
     ----------
     device : Device
     pgmap, mapping : int
         Addresses that only the engine knows.
-    first, count : int
-        Pfns, all in one range.
+    pfns : list of int
     """
     layout, n = device.region.rules.layout, device.unit_pages
     newest = layout == "6.12"
@@ -514,7 +513,7 @@ def struct_pages(device: Device, pgmap: int, mapping: int, first: int, count: in
     referenced, dirty, head_bit = (1 << 2, 1 << 4, 1 << 6) if newest else (1 << 1, 1 << 3, 1 << 16)
     order = n.bit_length() - 1
     words = []
-    for pfn in range(first, first + count):
+    for pfn in pfns:
         head = device.head(pfn)
         page = device.pages.get(head, Page())
         nth = pfn - head
