@@ -95,7 +95,7 @@ LAYERS = (
     {"machine"},
     {"lab"},
     {"view"},
-    {"cli_cost"},
+    {"cli_cost", "cli_gup"},
     {"cli_dax"},
     {"cli", "__main__"},
 )

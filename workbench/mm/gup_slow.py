@@ -122,7 +122,7 @@ def lacking_mapped(vm, present, pt, addr, nr_pages, found):
                 for section in range(first // PAGES_PER_SECTION, last // PAGES_PER_SECTION + 1):
                     if section != before:
                         nr_found = _lacks(vm, present, section, found, nr_found)
-                        before = section
+                        before = np.int64(section)
         addr = upto
     return nr_found
 
