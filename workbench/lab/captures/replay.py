@@ -53,6 +53,10 @@ _LOW_RAM = (0x10_0000, 2 << 30)
 """Memory below 4 GiB of a machine with UEFI, in bytes."""
 _ORDINARY_BYTES = 64 << 30
 """Physical memory whose struct pages a record of ordinary huge pages may show."""
+_MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, StopIteration)
+"""What a record of a wrong form runs into where its members are not checked one by one."""
+_MAX_COUNT = 1 << 24
+"""Most accesses, pages or entries of one action: 64 GiB of base pages."""
 _FREE_OF_COMPARISON = {"inferred", "note", "kernel_log", "failed_step"}
 """Members of a result that say where it comes from."""
 
@@ -166,6 +170,8 @@ class Replay:
             if refusal.errno is None:
                 raise  # not the kernel's refusal: the workbench has not the memory, or the record is malformed
             return {"errno": refusal.errno_name}
+        except _MALFORMED as wrong:
+            raise refused(action["op"], f"has arguments that nothing can be done with ({wrong!r:.80})") from wrong
 
     def _destroy_idle(self, action: Action) -> None:
         """A command that destroys all devices is recorded by the ones whose end was seen; idle ones went too.
@@ -302,6 +308,13 @@ _OK = {"ok": True}
 
 def _size(action: Action, key: str = "length") -> int:
     return get(action, key, int, action["op"])
+
+
+def _count(action: Action, key: str) -> int:
+    count = _size(action, key)
+    if not 0 <= count <= _MAX_COUNT:
+        raise refused(action["op"], f"has {key} {count}; from 0 to {_MAX_COUNT} can be done")
+    return count
 
 
 def _address(action: Action, key: str = "addr") -> int:
@@ -560,7 +573,7 @@ def _madvise(replay: Replay, action: Action) -> Result:
 
 def _touch(replay: Replay, action: Action) -> Result:
     write = get(action, "write", bool, "touch")
-    count, stride = (_size(action, "count"), _size(action, "stride")) if "count" in action else (1, 1)
+    count, stride = (_count(action, "count"), _size(action, "stride")) if "count" in action else (1, 1)
     value = replay.process(action).touch(_address(action), count, stride, write)
     if value is None:
         replay.tally.assumed += 1
@@ -599,14 +612,14 @@ def _file_operation(name: str, *keys: str) -> Callable[[Replay, Action], Result]
 def _pin(replay: Replay, action: Action) -> Result:
     process, via = replay.process(action), text(action, "via", "pin")
     if via == "AF_XDP UMEM":
-        held = process.af_xdp_umem(_address(action), _size(action, "nr_pages"))
+        held = process.af_xdp_umem(_address(action), _count(action, "nr_pages"))
     elif via == "io_uring fixed buffer":
         held = process.io_uring_buffer(_address(action), _size(action))
     else:
         raise refused("pin", f"is made by {via!r}, which nothing here does")
     if "handle" in action:
         replay.handles[text(action, "handle", "pin")] = held
-    kept = len(held) < _size(action, "nr_pages")
+    kept = len(held) < _count(action, "nr_pages")
     return _OK | ({"kept_per_compound": 1} if kept and "kept_per_compound" in _recorded(action) else {})
 
 
@@ -657,7 +670,7 @@ def _pfn(name: str) -> Callable[[Replay, Action], Result]:
 
 
 def _read_pagemap(replay: Replay, action: Action) -> Result:
-    entries = replay.process(action).pagemap(_address(action), _size(action, "count"))
+    entries = replay.process(action).pagemap(_address(action), _count(action, "count"))
     return {
         "entries": [
             {"addr": hex(addr), "present": int(frame is not None), "pfn": hex(frame or 0)} for addr, frame in entries
@@ -671,7 +684,7 @@ def _read_smaps(replay: Replay, action: Action) -> Result:
 
 def _read_kpageflags(replay: Replay, action: Action) -> Result:
     first = pfn(action, "pfn", action["op"])
-    pages = range(first, first + _size(action, "count"))
+    pages = range(first, first + _count(action, "count"))
     return {
         "entries": [
             {"pfn": hex(page), "flags": hex(flags), "count": mapped}
@@ -683,7 +696,7 @@ def _read_kpageflags(replay: Replay, action: Action) -> Result:
 
 def _read_struct_pages(replay: Replay, action: Action) -> Result:
     """What a reader outside the machine sees of some struct pages."""
-    first, nr_pages = pfn(action, "pfn", action["op"]), _size(action, "nr_pages")
+    first, nr_pages = pfn(action, "pfn", action["op"]), _count(action, "nr_pages")
     array, recorded = replay.on().array, _recorded(action)
     rows = array.view(first, nr_pages).copy()
     if "flag" in action:
