@@ -255,15 +255,10 @@ class Run:
     def map(self, name: str, mapping: str = "m1", flags: tuple[str, ...] = ("SHARED",)) -> None:
         handle = f"h-{mapping}"
         self.do("open", {"ok": True}, process="p0", device=name, mode="rw", handle=handle)
+        length = max(self.devices[name][1], 2 * MIB)
         result = {"ok": True, "addr": "0x7f0000000000", "mapping": mapping, "addr_mod_align": 0}
-        where = {"process": "p0", "device": name, "handle": handle, "length": 6 * MIB, "offset": 0}
+        where = {"process": "p0", "device": name, "handle": handle, "length": length, "offset": 0}
         self.do("mmap", result, **where, prot="rw", flags=list(flags))
-
-    def touch(self, name: str, mapping: str = "m1") -> None:
-        """The first page of the device is written; what that leaves in its struct page."""
-        pfn = self.devices[name][0][0][0]
-        self.machine.write(pfn, 3, 0xFFFF888123456780)
-        self.do("touch", {"ok": True, "value": 1}, process="p0", mapping=mapping, offset_in_mapping=0, write=True)
 
     def observe_devices(self, *names: str, **more: Any) -> None:
         seen = {}

@@ -153,7 +153,7 @@ class Session(Run):
             self.machine.write(pfn, 3, self.mapping_of.setdefault(device, 0xFFFF_8881_2345_6780 + 0x400 * number))
             self.machine.write(pfn, 4, index)
 
-    def touch(self, name: str, inside: int, write: bool = False, count: int = 1, stride: int = 1) -> None:  # type: ignore[override]
+    def touch(self, name: str, inside: int, write: bool = False, count: int = 1, stride: int = 1) -> None:
         m, value = self.maps[name], 0
         for at in range(count):
             addr = m.addr + inside + at * stride
