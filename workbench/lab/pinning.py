@@ -123,7 +123,7 @@ class Mapped:
 
 
 def mapped_device(
-    kernel: Kernel | str, align: str = "2M", length: int = 0, *, altmap: bool = False, head_once: bool = False
+    kernel: Kernel | str, align: str | int = "2M", length: int = 0, *, altmap: bool = False, head_once: bool = False
 ) -> Mapped:
     """Boot a machine with persistent memory, make a device of it, map its start and touch every huge page.
 
@@ -131,8 +131,8 @@ def mapped_device(
     ----------
     kernel : Kernel or str
         See :func:`workbench.series.kernel`.
-    align : str
-        ``"4K"``, ``"2M"`` or ``"1G"``.
+    align : str or int
+        ``"4K"``, ``"2M"`` or ``"1G"``, or in bytes.
     length : int
         Bytes to map, a multiple of ``align``; by default one huge page, 2 MiB at least.
     altmap : bool
