@@ -17,6 +17,7 @@ GIB = 1 << 30
 VMEMMAP = 0xFFFF_EA00_0000_0000
 TAIL_MAPPING = 0xDEAD_0000_0000_0400
 NO_MAPCOUNT = 0xFFFF_FFFF
+USER_END = (1 << 47) - PAGE
 
 
 @dataclass(frozen=True)
@@ -389,7 +390,7 @@ class NaiveProcess:
     def munmap(self, addr: int, length: int) -> None:
         """munmap(2)."""
         end = addr + up(length, PAGE)
-        if addr % PAGE or not length:
+        if addr % PAGE or not length or end > USER_END:
             raise Refused(errno.EINVAL)
         for edge in (addr, end):
             found = self._at(edge)

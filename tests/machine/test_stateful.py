@@ -487,4 +487,4 @@ def test_a_machine_and_the_model_agree_at_every_step(tree):
 
     if settings().derandomize:  # which does not reach a machine made by a function
         machine = seed(_SEED)(machine)
-    run_state_machine_as_test(machine, settings=settings(stateful_step_count=40))
+    run_state_machine_as_test(machine, settings=settings(stateful_step_count=30))
