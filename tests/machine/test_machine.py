@@ -160,3 +160,13 @@ def test_it_shows_itself():
             assert word in text
     assert "&lt;b&gt;" in machine._repr_html_()
     assert "<b>" not in machine._repr_html_()
+
+
+def test_a_new_device_takes_the_lowest_number_that_is_free():
+    machine = small()
+    machine.unbind("dax0.0")
+    machine.set_size("dax0.0", 0)
+    assert [machine.create_device(MIB2).name for _ in range(2)] == ["dax0.1", "dax0.2"]
+    machine.unbind("dax0.1")
+    machine.destroy_device("dax0.1")
+    assert machine.create_device(MIB2).name == "dax0.1"

@@ -218,6 +218,23 @@ class Dax(RuleBasedStateMachine):
         mine = self.model.unbind(device, list(self.processes.values()))
         assert self.machine.unbind(device.name) == mine
 
+    @precondition(lambda self: self.holds and self.rules_.teardown_waits)
+    @rule(pick=ANY)
+    def unbind_held(self, pick):
+        device = self.holds[pick % len(self.holds)][0]
+        if device in self.model.devices:
+            self.unbind(self.model.devices.index(device))
+
+    @rule(pick=ANY)
+    def destroy(self, pick):
+        """As daxctl does: empty it, delete it."""
+        if not self.device(pick).bound:
+            device = self.device(pick)
+            self.resize(pick, 0, 0)
+            assert outcome(lambda: self.machine.delete_device(device.name)) == outcome(
+                lambda: self.model.delete(device)
+            )
+
     # mappings
 
     def file(self, device: Device, write: bool):
