@@ -43,7 +43,7 @@ def table(name: str, cell_id: str) -> list[list[str]]:
     ("name", "figures"),
     [
         ("02_head_tail_split", ["equal", "who"]),
-        ("04_compound_devmap", ["before", "after", "changed", "trace", "player", "order", "altmap"]),
+        ("04_compound_devmap", ["before", "after", "changed", "trace", "player", "order", "altmap", "teardown"]),
     ],
 )
 def test_every_figure_has_a_caption_and_an_alt_text(name, figures):
