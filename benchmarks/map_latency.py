@@ -22,7 +22,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from tests.view.memory_map.browser import open_notebook, server, write_notebook
+from tests.view.memory_map.browser import run_first_cell, server, write_notebook
 from workbench.lab.checkout import Checkout
 from workbench.lab.files import write_atomically
 from workbench.view.export import find_browser
@@ -67,8 +67,7 @@ def measure() -> dict[str, object]:
         with server(folder, *command) as address:
             browser = playwright.chromium.launch(executable_path=find_browser())
             page = browser.new_page(viewport={"width": 1280, "height": 1500})
-            open_notebook(page, address)
-            page.keyboard.press("Shift+Enter")
+            run_first_cell(page, address)
             page.locator(".jp-InputPrompt", has_text="[1]:").wait_for(timeout=90_000)
             start = time.perf_counter()
             page.keyboard.press("Shift+Enter")

@@ -17,8 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.errors import WorkbenchError
-from workbench.lab import bars, bench, bench_results, twins
-from workbench.lab.bench import CASES, GIB, TIB, Case, Samples
+from workbench.lab import bars, bench, bench_kernels, bench_results, bench_starts, twins
+from workbench.lab.bench import CASES, GIB, TIB, Case
+from workbench.lab.bench_counting import COUNTED
+from workbench.lab.bench_devices import RANDOM_WRITES, START_PFN
+from workbench.lab.bench_pins import PHASES, PIN_CASES
+from workbench.lab.bench_samples import Pace, Samples, rotated
 from workbench.lab.checkout import Checkout
 from workbench.mm import PageArray
 from workbench.mm._jit import JIT
@@ -46,7 +50,7 @@ def built(checkout):
     return twins.Twins(checkout)
 
 
-def over(name, nr_pages, seed, start_pfn=bench.START_PFN):
+def over(name, nr_pages, seed, start_pfn=START_PFN):
     """A Memmap of kernel ``name`` over ``nr_pages`` struct pages full of noise, the same for the same seed."""
     noise = np.random.default_rng(seed)
     room = np.empty(nr_pages * 8 + 8, np.uint64)
@@ -56,14 +60,16 @@ def over(name, nr_pages, seed, start_pfn=bench.START_PFN):
     return memmap(kernel(name), pages, blocks, start_pfn)
 
 
-def both(case, built, nr_pages, start, end, seed=1, start_pfn=bench.START_PFN):
+def both(case, built, nr_pages, start, end, seed=1, start_pfn=START_PFN):
     """Engine and twin on equal memory: what each returns, and what each leaves."""
     left = []
     for side in ("engine", "gcc"):
         vm = over(case.tree, nr_pages, seed, start_pfn)
-        bench.prepare(case, vm, start, end)
+        bench_kernels.prepare(case, vm, start, end)
         result = (
-            bench.run_engine(case, vm, start, end) if side == "engine" else bench.run_twin(case, vm, start, end, built)
+            bench_kernels.run_engine(case, vm, start, end)
+            if side == "engine"
+            else bench_kernels.run_twin(case, vm, start, end, built)
         )
         left.append((result, sha256(vm.pages).hexdigest(), vm.pageblock_flags.tolist()))
     return left
@@ -165,9 +171,28 @@ def test_limits_do_to_each_line_what_they_say(built):
     counters = (before[:, 6] >> np.uint64(32)) + np.uint64(1) & np.uint64(0xFFFF_FFFF)
     assert (once[:, 6] >> np.uint64(32) == counters).all()
     assert (np.delete(once, 6, axis=1) == np.delete(before, 6, axis=1)).all()
+    before, thrice = after("locked_3")
+    assert (thrice[:, 0] == before[:, 0] | np.uint64(4)).all()
+    assert (thrice[:, 6] >> np.uint64(32) == (before[:, 6] >> np.uint64(32)) + np.uint64(1024) & 0xFFFF_FFFF).all()
+    before, hot = after("read_hot_3")
+    assert (np.delete(hot, [0, 2], axis=0) == np.delete(before, [0, 2], axis=0)).all()
+    assert hot[0, 0] == before[0, 0] | np.uint64(4)
+    assert hot[0, 6] >> np.uint64(32) == (before[0, 6] >> np.uint64(32)) + np.uint64(100) & 0xFFFF_FFFF
+    assert hot[2, 2] & 0xFFFF_FFFF == (before[2, 2] & 0xFFFF_FFFF) + np.uint64(100) & 0xFFFF_FFFF
     before, twice = after("locked_2")
     assert (twice[:, 0] == before[:, 0] | np.uint64(4)).all()
     assert (twice[:, 6] == once[:, 6]).all()
+
+
+@needs_compiler
+def test_random_writes_reach_every_line_and_nothing_else(built):
+    vm = over("5.17", 64, 7)
+    before = vm.pages.copy()
+    built.random_writes(vm.pages.ctypes.data, vm.pages.nbytes, 4000)
+    assert (np.delete(vm.pages, 5, axis=1) == np.delete(before, 5, axis=1)).all()
+    last = vm.pages[:, 5].astype(int)
+    assert len(set(last)) == 64 and max(last) == 3999
+    assert min(last) > 3000  # no line waits long: the writes are spread over all of them
 
 
 # -- from samples to verdicts ----------------------------------------------------------------------------------
@@ -177,6 +202,7 @@ ABOUT = {
     "interrupted": 0,
     "kernel_device_bytes": 128 * GIB,
     "kernel_sample_pages": 1 << 24,
+    "random_writes": RANDOM_WRITES,
     "cpu": "a processor",
     "cores": 2,
     "memory_bytes": 24 * GIB,
@@ -199,17 +225,39 @@ def a_run(samples=7, quick=0, **changed):
         "warm": 0.7,
         "cold": 3.0,
         "share": 1.0,
-    } | changed
-    found = Samples.empty()
+    }
+    # seconds of pinning, and what the limits beside take
+    seconds |= {"base get": 3.3, "base put": 2.2, "9 get": 3.3, "9 put": 1.1, "once get": 0.25, "once put": 0.08}
+    limits = {"base get": 3.0, "base put": 2.0, "9 get": 3.0, "9 put": 1.0}
+    seconds |= {"counting": 1.5, "miscount": 0, "fault": 400e-9, "write": 20e-9, "probe": 1.05}
+    seconds |= {"residual": 0.07, "other residuals": 0.03, "prices": 4} | changed
+    found = Samples()
+    for case in PIN_CASES:
+        for phase in PHASES:
+            what = f"{case.name.split()[-1]} {phase}"
+            found.pins[case.name, phase, "engine"] = [(seconds[what], 9.0)] * samples
+            found.pins[case.name, phase, "gcc"] = [(seconds[what] * seconds["gcc"], 9.0)] * samples
+            if what in limits:
+                found.pins[case.name, phase, "limit"] = [(limits[what], 9.0)] * samples
+    for name in COUNTED:
+        found.counting[name, "plain"] = [(2.0, 9.0)] * samples
+        found.counting[name, "counted"] = [(2.0 * seconds["counting"], 9.0)] * samples
+        found.miscounts[name] = [0] * samples
+    found.miscounts[COUNTED[-1]][-1] = seconds["miscount"]
+    found.probes["probe"], found.probes["init"] = [(seconds["probe"], 9.0)] * samples, [(1.0, 9.0)] * samples
+    found.residuals = [-seconds["residual"]] + [seconds["other residuals"]] * 11
+    found.prices = seconds["prices"]
     for case in CASES:
         for side in ("engine", "gcc", *case.limits):
             found.kernels[case.name, side] = [(seconds[side], seconds[side])] * samples
     for device, name in ((bench.SMALL, "small"), (TIB, "large"))[: 1 if quick else 2]:
         found.reinit[device, 1] = [(seconds[name], seconds[name])] * samples
         found.reinit[device, 2] = [(0.01, seconds[name] * seconds["pair"] / 0.8)] * samples
+        found.faults[device] = [(seconds["fault"] * (device >> 21), 9.0)] * samples
+        found.writes[device] = [(seconds["write"] * RANDOM_WRITES, 9.0)] * samples
         found.spin[device, 1] = [(0.04, 0.04)] * samples
         found.spin[device, 2] = [(0.001, 0.04 * seconds["spin"])] * samples
-    for start in bench.STARTS:
+    for start in bench_starts.STARTS:
         found.starts[start] = [(seconds[start] * seconds["share"], seconds[start])] * samples
     return bench.dataset(found, ABOUT | {"quick": quick})
 
@@ -218,10 +266,49 @@ def judged(run):
     return {bar.id: bar for bar in bars.bars(run)}
 
 
+IDS = [
+    "1",
+    "2a",
+    "2b",
+    "2c",
+    "3",
+    "4a",
+    "4b",
+    "5a",
+    "5b",
+    "6a",
+    "6b",
+    "6c",
+    "7a",
+    "7b",
+    "9a",
+    "9b",
+    "9c",
+    "10a",
+    "10b",
+    "11",
+    "12a",
+    "12b",
+    "13",
+    "14",
+]
+
+
 def test_a_good_run_holds_every_bar():
     found = judged(a_run())
-    assert list(found) == ["1", "2a", "2b", "2c", "3", "7a", "7b", "12a", "12b"]
-    assert {id: bar.holds for id, bar in found.items()} == dict.fromkeys(found, True)
+    assert list(found) == IDS
+    assert {id: bar.holds for id, bar in found.items()} == dict.fromkeys(found, True) | {"11": None}
+    assert found["4a"].value == pytest.approx(1.1)
+    assert found["5a"].value == pytest.approx(1.1)
+    assert found["6a"].value == pytest.approx(2.0)
+    assert found["6b"].value == pytest.approx(13.2)
+    assert found["6c"].value == pytest.approx(13.75)
+    assert (found["9a"].value, found["9b"].value) == (4, pytest.approx(0.07))
+    assert found["9c"].value == pytest.approx(((0.07**2 + 11 * 0.03**2) / 12) ** 0.5)
+    assert (found["10a"].value, found["10b"].value) == (0, pytest.approx(1.5))
+    assert found["13"].value == pytest.approx(20.0)
+    assert "524,288 faults of 1 TiB, 0.21 s" in found["13"].text
+    assert found["14"].value == pytest.approx(1.05)
     assert found["1"].value == pytest.approx(2.4)
     assert found["2b"].value == pytest.approx(0.97)
     assert found["3"].value == pytest.approx(1.0)
@@ -239,6 +326,19 @@ def test_a_good_run_holds_every_bar():
         ({"gcc": 0.9}, {"3"}),
         ({"large": 0.89, "pair": 0.4}, {"7a"}),
         ({"pair": 0.49}, {"7b"}),
+        ({"9 put": 1.31}, {"4a", "6a"}),
+        ({"base put": 2.31}, {"4b"}),
+        ({"base get": 3.76}, {"5a"}),
+        ({"9 get": 3.46}, {"5b"}),
+        ({"once get": 0.34}, {"6b"}),
+        ({"once put": 0.12}, {"6c"}),
+        ({"prices": 5}, {"9a"}),
+        ({"residual": 0.081}, {"9b"}),
+        ({"other residuals": 0.037}, {"9c"}),
+        ({"miscount": 1}, {"10a"}),
+        ({"counting": 1.61}, {"10b"}),
+        ({"fault": 801e-9}, {"13"}),
+        ({"probe": 1.11}, {"14"}),
         ({"warm": 1.6}, {"12a"}),
         ({"cold": 5.1}, {"12b"}),
     ],
@@ -246,7 +346,7 @@ def test_a_good_run_holds_every_bar():
 def test_each_bar_can_fail(changed, failing):
     found = judged(a_run(**changed))
     assert {id for id, bar in found.items() if bar.holds is False} == failing
-    assert all(bar.holds for id, bar in found.items() if id not in failing)
+    assert all(bar.holds for id, bar in found.items() if id not in failing | {"11"})
 
 
 def test_the_limits_themselves_hold():
@@ -256,14 +356,14 @@ def test_the_limits_themselves_hold():
 
 def test_a_ratio_is_taken_within_a_repetition():
     """A machine that becomes slower half-way changes seconds, not ratios."""
-    found = Samples.empty()
+    found = Samples()
     for case in CASES:
         found.kernels[case.name, "engine"] = [(pace * 1.05, 9.0) for pace in (1, 1, 1, 3, 3, 3, 3)]
         found.kernels[case.name, "gcc"] = [(pace * 1.0, 1.0) for pace in (1, 1, 1, 3, 3, 3, 3)]
     ratios = bars.kernel_ratios(bench.dataset(found, ABOUT))
-    assert set(ratios) == {case.name for case in CASES}
-    for values in ratios.values():
-        assert values == pytest.approx([1.05] * 7)
+    assert len(ratios) == len(CASES) + 2 * len(PIN_CASES)
+    for case in CASES:
+        assert ratios[case.name] == pytest.approx([1.05] * 7)
 
 
 def test_the_slowest_kernel_decides_bar_3():
@@ -286,15 +386,42 @@ def test_a_kernel_without_enough_samples_withholds_bar_3():
     assert bar.reason.startswith("4 samples")
 
 
+def test_one_case_that_counts_slowly_decides_bar_10():
+    run = a_run()
+    run.counting_seconds.loc[{"counted": COUNTED[2], "form": "counted"}] = 3.3
+    bar = judged(run)["10b"]
+    assert not bar.holds and COUNTED[2] in bar.text and bar.value == pytest.approx(1.65)
+
+
+def test_a_slow_pin_decides_bar_3():
+    run = a_run()
+    run.pin_seconds.loc[{"pin_case": "5.17 order 9 once", "phase": "put", "pin_side": "gcc"}] = 0.07
+    bar = judged(run)["3"]
+    assert not bar.holds
+    assert "unpin_user_page_range 5.17 order 9 once" in bar.text
+
+
+def test_a_run_of_before_pinning_was_measured_is_still_read():
+    run = a_run()
+    young = [name for name, values in run.data_vars.items() if not {"case", "threads", "start"} & set(values.dims)]
+    assert len(young) == 7
+    found = judged(run.drop_vars(young))
+    old = {"1", "2a", "2b", "2c", "3", "7a", "7b", "12a", "12b"}
+    assert {id for id, bar in found.items() if bar.holds is None} == set(IDS) - old
+    assert all(bar.reason for bar in found.values() if bar.holds is None)
+
+
 def test_four_samples_are_no_verdict():
-    for bar in judged(a_run(samples=4)).values():
+    for id, bar in judged(a_run(samples=4)).items():
+        if id in ("9a", "9b", "9c", "10a", "11"):  # not from samples of time
+            continue
         assert bar.holds is None
         assert "4" in bar.reason
         assert bar.samples == 4
 
 
 def test_nothing_measured_is_no_verdict():
-    found = judged(bench.dataset(Samples.empty(), ABOUT))
+    found = judged(bench.dataset(Samples(), ABOUT))
     assert {bar.holds for bar in found.values()} == {None}
     assert all(bar.value is None and bar.reason for bar in found.values())
 
@@ -342,13 +469,13 @@ def check_json(said):
         assert (bar["holds"] is None) == ("reason" in bar)
         assert bar["value"] is None or isinstance(bar["value"], float)
         assert bar["value"] is not None or bar["holds"] is None
-    assert {bar["id"].rstrip("abc") for bar in said["bars"]} == {"1", "2", "3", "7", "12"}
+    assert [bar["id"] for bar in said["bars"]] == IDS
     return said
 
 
 def test_json_of_a_full_and_an_empty_run():
-    assert len(check_json(bars.as_json(a_run()))["kernels"]) == len(CASES)
-    assert check_json(bars.as_json(bench.dataset(Samples.empty(), ABOUT)))["kernels"] == []
+    assert len(check_json(bars.as_json(a_run()))["kernels"]) == len(CASES) + 2 * len(PIN_CASES)
+    assert check_json(bars.as_json(bench.dataset(Samples(), ABOUT)))["kernels"] == []
 
 
 def test_a_run_survives_its_file(tmp_path):
@@ -403,6 +530,8 @@ def test_the_committed_run_is_complete_and_says_where_it_was_taken(checkout):
     for case in CASES:
         for side in ("engine", "gcc", *case.limits):
             assert np.isfinite(run.kernel_seconds.sel(case=case.name, side=side)).sum() >= 2 * bars.LEAST_SAMPLES
+    for name, values in run.data_vars.items():
+        assert np.isfinite(values).any(), name
 
 
 # -- running it --------------------------------------------------------------------------------------------------
@@ -416,7 +545,7 @@ def small(monkeypatch):
 
 def test_every_side_begins_a_case_now_and_then():
     sides = ("engine", "gcc", "memset")
-    orders = [bench._order(sides, repetition, 2) for repetition in range(6)]
+    orders = [rotated(sides, repetition, 2) for repetition in range(6)]
     assert all(sorted(order) == sorted(sides * 2) for order in orders)
     assert {order[0] for order in orders} == set(sides)
     before = [pair for order in orders for pair in pairwise(order)]
@@ -434,7 +563,12 @@ def test_a_run_has_every_sample_it_promises(checkout, small):
             seconds = run.kernel_seconds.sel(case=case.name, side=side)
             assert np.isfinite(seconds).sum() == 2 * 2 * case.rounds
             assert (seconds.sel(clock="wall") > 0).any()
-    assert (run.reinit_seconds.sel(clock="wall") > 0).all()
+    for case in PIN_CASES:
+        for side in ("engine", "gcc", *(("limit",) if case.limits else ())):
+            assert np.isfinite(run.pin_seconds.sel(pin_case=case.name, pin_side=side)).sum() == 2 * 2 * 2
+    for name in ("reinit_seconds", "fault_seconds", "write_seconds", "probe_seconds", "counting_seconds"):
+        assert (run[name].sel(clock="wall") > 0).all()
+    assert run.miscounts.shape == (len(COUNTED), 2) and not run.miscounts.any()
     assert run.reinit_seconds.shape == (1, 2, 2, 2)
     assert "--quick" in run.attrs["reason_scale"]
     check_json(bars.as_json(run))
@@ -463,9 +597,9 @@ def test_an_interrupt_keeps_what_was_measured(checkout, small, monkeypatch):
 
 @needs_compiler
 def test_a_window_that_cuts_a_compound_is_refused(built):
-    array = PageArray(kernel("5.17"), bench.START_PFN, 1 << 18)
+    array = PageArray(kernel("5.17"), START_PFN, 1 << 18)
     with pytest.raises(WorkbenchError, match="no whole number of the largest compounds"):
-        bench.measure_kernels(array, 4, built, Samples.empty(), 1)
+        bench_kernels.measure_kernels(array, 4, built, Samples(), Pace(1))
 
 
 COUNT_COMPILATIONS = """

@@ -16,8 +16,13 @@ import xarray as xr
 
 from workbench import text
 from workbench.lab.bench import CASES, TIB
+from workbench.lab.bench_pins import BASE_PAGES, COMPOUND, ONCE, PIN_CASES, PinCase
+from workbench.lab.cost import MAX_RESIDUAL, MAX_RMS
 
 LEAST_SAMPLES = 5
+COUNTING = 1.6
+"""How much longer a kernel may take while it counts."""
+_DRAWN_ELSEWHERE = "the memory map is drawn in the browser, and counts struct pages without reading them all"
 IDLE_SPIN = 1.15
 """Two threads that count in registers take at most this much longer than one where two cores are idle."""
 
@@ -105,9 +110,26 @@ def ratio(run: xr.Dataset, case: str, side: str, other: str, other_case: str | N
     return (seconds.sel(case=case, side=side) / seconds.sel(case=other_case or case, side=other)).values
 
 
+def _cpu(run: xr.Dataset, variable: str, **where: str | int) -> np.ndarray:
+    """CPU seconds of a variable, sample by sample; none where the run is older than the variable."""
+    return run[variable].sel({"clock": "cpu", **where}).values if variable in run else np.array([])
+
+
+def _pin(run: xr.Dataset, case: PinCase, phase: str, side: str) -> np.ndarray:
+    """CPU seconds of one phase of pinning: float64[repetition]."""
+    return _cpu(run, "pin_seconds", pin_case=case.name, phase=phase, pin_side=side)
+
+
 def kernel_ratios(run: xr.Dataset) -> dict[str, np.ndarray]:
-    """Engine over gcc by case, the samples of each: float64[repetition]."""
-    return {case: ratio(run, case, "engine", "gcc") for case in run.case.values.tolist()}
+    """Engine over gcc by case, the samples of each: float64[repetition]; pinning only where it was measured."""
+    kernels = {case: ratio(run, case, "engine", "gcc") for case in run.case.values.tolist()}
+    if "pin_seconds" not in run:
+        return kernels
+    return kernels | {
+        f"{kernel} {case.name}": _pin(run, case, phase, "engine") / _pin(run, case, phase, "gcc")
+        for case in PIN_CASES
+        for kernel, phase in zip(case.kernels(), run.phase.values.tolist(), strict=True)
+    }
 
 
 def _init(order: int, non_temporal: bool = False) -> str:
@@ -115,15 +137,106 @@ def _init(order: int, non_temporal: bool = False) -> str:
     return next(case.name for case in CASES if (case.kernel, case.tree, case.order) == (kernel, "5.17", order))
 
 
-def _every_kernel(run: xr.Dataset) -> Bar:
-    """Bar 3: the worst kernel decides."""
-    bars = [
-        _bar("3", f"time of each kernel over that of gcc -O3 -march=native; slowest: {case}", 1.10, values)
-        for case, values in kernel_ratios(run).items()
-    ]
+def _worst(bars: list[Bar]) -> Bar:
+    """The bar that decides: the worst that fails, else one that is not judged, else the worst."""
     unjudged = [bar for bar in bars if bar.holds is None]
     failed = [bar for bar in bars if bar.holds is False]
     return max(failed or unjudged or bars, key=lambda bar: bar.value if bar.value is not None else np.inf)
+
+
+def _every_kernel(run: xr.Dataset) -> Bar:
+    """Bar 3: the worst kernel decides."""
+    what = "time of each kernel over that of gcc -O3 -march=native; slowest"
+    return _worst([_bar("3", f"{what}: {case}", 1.10, values) for case, values in kernel_ratios(run).items()])
+
+
+def _pins(run: xr.Dataset) -> list[Bar]:
+    """Bars 4 to 6: pinning and releasing against as many lines and locked operations, and before against after."""
+
+    def over_limit(id: str, what: str, limit: float, case: PinCase, phase: str) -> Bar:
+        return _bar(id, what, limit, _pin(run, case, phase, "engine") / _pin(run, case, phase, "limit"))
+
+    def over(id: str, what: str, limit: float, phase: str, slow: PinCase, fast: PinCase) -> Bar:
+        values = _pin(run, slow, phase, "engine") / _pin(run, fast, phase, "engine")
+        return _bar(id, what, limit, values, at_least=True)
+
+    return [
+        over_limit("4a", "put of compound pages over one load of 8 bytes a line", 1.30, COMPOUND, "put"),
+        over_limit("4b", "put of base pages over two locked operations a line", 1.15, BASE_PAGES, "put"),
+        over_limit("5a", "get of base pages over three locked operations a line", 1.25, BASE_PAGES, "get"),
+        over_limit(
+            "5b",
+            "get of compound pages over one load a line and three locked operations on lines in use",
+            1.15,
+            COMPOUND,
+            "get",
+        ),
+        over("6a", "put of base pages over put of compound pages", 2.0, "put", BASE_PAGES, COMPOUND),
+        over("6b", "get of compound pages, one by one over one grab for each", 10.0, "get", COMPOUND, ONCE),
+        over("6c", "put of compound pages, by list over by range", 10.0, "put", COMPOUND, ONCE),
+    ]
+
+
+def _figure(id: str, what: str, limit: float, values: np.ndarray, value: float) -> Bar:
+    """A bar of a number that is computed from ``values``, with no samples to take a median of."""
+    if not len(values):
+        return _bar(id, what, limit, values)
+    return Bar(id, what, limit, False, value, None, len(values), value <= limit)
+
+
+def _cost_model(run: xr.Dataset) -> list[Bar]:
+    """Bar 9: how well few prices explain the published times."""
+    residuals = run.cost_residual.values if "cost_residual" in run else np.array([])
+    worst = float(np.abs(residuals).max(initial=0.0))
+    rms = float(np.sqrt(np.mean(residuals**2))) if len(residuals) else 0.0
+    model = "cost model of the published times"
+    return [
+        _figure("9a", f"{model}: prices", 4, residuals, float(run.attrs.get("cost_prices", 0))),
+        _figure("9b", f"{model}: largest residual", MAX_RESIDUAL, residuals, worst),
+        _figure("9c", f"{model}: root mean square of the residuals", MAX_RMS, residuals, rms),
+    ]
+
+
+def _counting(run: xr.Dataset) -> list[Bar]:
+    """Bar 10: what is counted is right, and counting does not cost much."""
+    what = "time of a kernel that counts over that of the plain one"
+    bars, miscounts = [_bar("10b", what, COUNTING, np.array([]))], np.array([])
+    if "counting_seconds" in run:
+        bars = [
+            _bar(
+                "10b",
+                f"{what}; slowest: {name}",
+                COUNTING,
+                _counted(run, name, "counted") / _counted(run, name, "plain"),
+            )
+            for name in run.counted.values.tolist()
+        ]
+        miscounts = run.miscounts.values[~np.isnan(run.miscounts.values)]
+    worst = float(miscounts.max(initial=0))
+    return [_figure("10a", "counted events off their closed form, at worst", 0, miscounts, worst), _worst(bars)]
+
+
+def _counted(run: xr.Dataset, name: str, form: str) -> np.ndarray:
+    return _cpu(run, "counting_seconds", counted=name, form=form)
+
+
+def _devices(run: xr.Dataset) -> list[Bar]:
+    """Bars 13 and 14: faults of a device of 1 TiB, and the bind of a small one."""
+    devices = run.device_bytes.values.tolist()
+    device = devices[-1]
+    faults = device >> 21
+    seconds, writes = (_cpu(run, name, device_bytes=device) for name in ("fault_seconds", "write_seconds"))
+    by_write = seconds / faults / (writes / run.attrs["random_writes"]) if len(writes) else writes
+    took = f", {np.nanmedian(seconds):.2f} s" if np.isfinite(seconds).any() else ""
+    what = f"a fault of 2 MiB over a write to a random line, {text.count(faults)} faults of {text.size(device)}{took}"
+    no_scale = "" if device == TIB else run.attrs.get("reason_scale", "") or "judged at 1 TiB only"
+    probe, init = (_cpu(run, "probe_seconds", probe=kind) for kind in ("probe", "init"))
+    return [
+        _bar("13", what, 40.0, by_write, reason=no_scale),
+        _bar(
+            "14", f"bind of {text.size(devices[0])}, every struct page made, over its kernel alone", 1.1, probe / init
+        ),
+    ]
 
 
 def _seconds(run: xr.Dataset, device: int, threads: int, clock: str) -> np.ndarray:
@@ -190,9 +303,14 @@ def bars(run: xr.Dataset) -> list[Bar]:
         streams("2b", f"{fill}, order 9", 0.88, 9),
         streams("2c", f"{fill}, order 18", 0.92, 18),
         _every_kernel(run),
+        *_pins(run),
         *_scale(run),
+        *_cost_model(run),
+        *_counting(run),
+        _bar("11", "milliseconds to an image of 1 TiB", 40.0, np.array([]), reason=_DRAWN_ELSEWHERE),
         _start(run, "12a", "warm", "seconds from import to first result, compiled kernels at hand", 1.5),
         _start(run, "12b", "cold", "seconds from import to first result, nothing compiled yet", 5.0),
+        *_devices(run),
     ]
 
 

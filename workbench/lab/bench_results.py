@@ -17,6 +17,7 @@ from workbench import text
 from workbench.errors import WorkbenchError
 from workbench.lab import bars
 from workbench.lab.bench import CASES, TIB
+from workbench.lab.bench_pins import PIN_CASES
 from workbench.lab.checkout import Checkout
 from workbench.lab.files import write_atomically
 
@@ -32,6 +33,8 @@ _LIMIT_NAMES = {
     "read": "one load of 8 bytes a line",
     "locked_1": "one locked operation a line",
     "locked_2": "two locked operations a line",
+    "locked_3": "three locked operations a line",
+    "read_hot_3": "one load of 8 bytes a line, three locked operations on lines in use",
 }
 
 
@@ -101,6 +104,9 @@ def tables(run: xr.Dataset) -> dict[str, str]:
         "about": _markdown(("", ""), _about(run)),
         "bars": _markdown(("bar", "what is compared", "limit", "measured", "spread", "samples", ""), _bars(run)),
         "kernels": _markdown(("kernel", "tree", "compounds", "ns a struct page", "over gcc", "spread"), _kernels(run)),
+        "pins": _markdown(
+            ("function", "tree", "compounds", "ns a page", "over gcc", "limit", "over the limit"), _pins(run)
+        ),
         "limits": _markdown(("limit", "ns a line"), _limits(run)),
         "reinit": _markdown(("device", "threads", "seconds", "ns a struct page"), _reinit(run)),
     }
@@ -147,12 +153,41 @@ def _kernels(run: xr.Dataset) -> list[list[str]]:
     return rows
 
 
+def _pins(run: xr.Dataset) -> list[list[str]]:
+    rows = []
+    for case in PIN_CASES if "pin_seconds" in run else ():
+        for at, phase in enumerate(run.phase.values.tolist()):
+            seconds = run.pin_seconds.sel(pin_case=case.name, phase=phase, clock="cpu")
+            ns = float(seconds.sel(pin_side="engine").median()) * 1e9 / run.attrs["kernel_sample_pages"]
+            over = {
+                side: float((seconds.sel(pin_side="engine") / seconds.sel(pin_side=side)).median())
+                for side in ("gcc", "limit")
+            }
+            limit = (_LIMIT_NAMES[case.limits[at]], f"{over['limit']:.2f}") if case.limits else ("–", "–")
+            compounds = (f"order {case.order}" if case.order else "none") + (", one grab for each" if case.once else "")
+            rows.append([f"`{case.kernels()[at]}`", case.tree, compounds, f"{ns:.2f}", f"{over['gcc']:.2f}", *limit])
+    return rows
+
+
 def _limits(run: xr.Dataset) -> list[list[str]]:
     rows = []
     for side, name in _LIMIT_NAMES.items():
-        measured_by = next(case.name for case in reversed(CASES) if side in case.limits)
-        rows.append([name, f"{_ns(run, measured_by, side):.2f}"])
+        ns = _ns_of_limit(run, side)
+        rows += [[name, f"{ns:.2f}"]] if ns is not None else []
     return rows
+
+
+def _ns_of_limit(run: xr.Dataset, side: str) -> float | None:
+    """Median nanoseconds a line of one of the machine's limits; None where the run is older than it."""
+    for case in reversed(CASES):
+        if side in case.limits:
+            return _ns(run, case.name, side)
+    for pin in PIN_CASES if "pin_seconds" in run else ():
+        if side in pin.limits:
+            phase = run.phase.values[pin.limits.index(side)]
+            seconds = run.pin_seconds.sel(pin_case=pin.name, phase=phase, pin_side="limit", clock="cpu")
+            return float(seconds.median()) * 1e9 / run.attrs["kernel_sample_pages"]
+    return None
 
 
 def _reinit(run: xr.Dataset) -> list[list[str]]:

@@ -15,14 +15,19 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+
 from workbench.errors import WorkbenchError
 from workbench.lab.checkout import Checkout
 from workbench.mm.memmap import Memmap
+from workbench.mm.memremap import PgmapArray
+from workbench.mm.page_ref import PageRefs, RefSwitch
+from workbench.mm.pgtable import PageTables
 from workbench.series import Switch
 
 FLAGS = ("-O3", "-march=native", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC")
-SOURCES = ("twins.c", "limits.c")
-LIMITS = ("memset", "nt_fill", "read", "locked_1", "locked_2")
+SOURCES = ("twins.c", "pin.c", "limits.c")
+LIMITS = ("memset", "nt_fill", "read", "locked_1", "locked_2", "locked_3", "read_hot_3")
 """What :meth:`Twins.limit` can do with a buffer."""
 
 _i64, _u64, _pointer = ctypes.c_int64, ctypes.c_uint64, ctypes.c_void_p
@@ -44,7 +49,15 @@ class _Memmap(ctypes.Structure):
     )
 
 
-_MEMMAP = ctypes.POINTER(_Memmap)
+class _Refs(ctypes.Structure):
+    _fields_ = (("head", _u64), ("referenced", _u64), ("switches", _i64))
+
+
+class _Pgmaps(ctypes.Structure):
+    _fields_ = (*((name, _pointer) for name in PgmapArray._fields), ("ranges", _i64))
+
+
+_MEMMAP, _REFS, _PGMAPS = (ctypes.POINTER(kind) for kind in (_Memmap, _Refs, _Pgmaps))
 _ZONE_DEVICE = (_i64, (_MEMMAP, _i64, _i64, _u64, _u64, _u64, ctypes.c_int))
 _SIGNATURES: dict[str, tuple] = {
     "twin_init_zone_device": _ZONE_DEVICE,
@@ -52,11 +65,11 @@ _SIGNATURES: dict[str, tuple] = {
     "twin_prep_compound_pages": (None, (_MEMMAP, _i64, _i64, ctypes.c_int)),
     "twin_init_range": (None, (_MEMMAP, _i64, _i64, _u64, _u64)),
     "twin_put_pages": (_i64, (_MEMMAP, _i64, _i64, ctypes.c_int)),
-    "limit_memset": (None, (_pointer, _u64)),
-    "limit_nt_fill": (None, (_pointer, _u64)),
-    "limit_read": (_u64, (_pointer, _u64)),
-    "limit_locked_1": (None, (_pointer, _u64)),
-    "limit_locked_2": (None, (_pointer, _u64)),
+    "twin_pin_fast_calls": (_i64, (_MEMMAP, _REFS, _PGMAPS, _pointer, _pointer, _i64, _i64, _i64, _i64, _pointer)),
+    "twin_unpin_user_pages": (_i64, (_MEMMAP, _REFS, _pointer, _i64)),
+    "twin_unpin_user_page_range": (_i64, (_MEMMAP, _REFS, _i64, _i64)),
+    **{f"limit_{name}": (_u64 if name.startswith("read") else None, (_pointer, _u64)) for name in LIMITS},
+    "limit_random_writes": (None, (_pointer, _u64, _u64)),
     "limit_spin": (_u64, (_u64,)),
 }
 
@@ -77,6 +90,19 @@ def _as_c(vm: Memmap) -> _Memmap:
         pageblock_flags=vm.pageblock_flags.ctypes.data,
         **{name: int(value) for name, value in same.items()},
     )
+
+
+def _refs_as_c(refs: PageRefs) -> _Refs:
+    """``refs`` for C.
+
+    Raises
+    ------
+    WorkbenchError
+        The twins do not count references as this release does.
+    """
+    if refs.switches & ~RefSwitch.HEAD_ONCE:
+        raise WorkbenchError("the C twins count references as 5.15 to 5.17 do. Use kernel 5.16+0 or 5.17.")
+    return _Refs(int(refs.head), int(refs.referenced), refs.switches)
 
 
 class Twins:
@@ -147,8 +173,46 @@ class Twins:
         """Twin of :func:`workbench.mm.memremap.put_pages`."""
         return self._library.twin_put_pages(ctypes.byref(_as_c(vm)), first, end, vmemmap_shift)
 
+    def pin_fast_calls(
+        self,
+        vm: Memmap,
+        refs: PageRefs,
+        pgmaps: PgmapArray,
+        pt: PageTables,
+        seq: np.ndarray,
+        addr: int,
+        nr_pages: int,
+        per_call: int,
+        flags: int,
+        pages: np.ndarray,
+    ) -> int:
+        """Twin of :func:`workbench.mm.gup_fast.gup_fast_calls`: pins device memory in huge entries; pages pinned."""
+        arrays = {name: array.ctypes.data for name, array in pgmaps._asdict().items()}
+        return self._library.twin_pin_fast_calls(
+            ctypes.byref(_as_c(vm)),
+            ctypes.byref(_refs_as_c(refs)),
+            ctypes.byref(_Pgmaps(**arrays, ranges=len(pgmaps.first_pfn))),
+            *(pt.entries.ctypes.data, seq.ctypes.data, addr, nr_pages, per_call, flags, pages.ctypes.data),
+        )
+
+    def unpin_user_pages(self, vm: Memmap, refs: PageRefs, pages: np.ndarray) -> int:
+        """Twin of :func:`workbench.mm.gup_fast.unpin_user_pages` with nothing to make dirty."""
+        return self._library.twin_unpin_user_pages(
+            ctypes.byref(_as_c(vm)), ctypes.byref(_refs_as_c(refs)), pages.ctypes.data, len(pages)
+        )
+
+    def unpin_user_page_range(self, vm: Memmap, refs: PageRefs, pfn: int, nr_pages: int) -> int:
+        """Twin of :func:`workbench.mm.gup_fast.unpin_user_page_range` with nothing to make dirty."""
+        return self._library.twin_unpin_user_page_range(
+            ctypes.byref(_as_c(vm)), ctypes.byref(_refs_as_c(refs)), pfn, nr_pages
+        )
+
+    def random_writes(self, address: int, nbytes: int, writes: int) -> None:
+        """Store 8 bytes to a line chosen at random, again and again."""
+        self._library.limit_random_writes(address, nbytes, writes)
+
     def limit(self, name: str, address: int, nbytes: int) -> None:
-        """Run one of :data:`LIMITS` over a buffer; all but ``read`` change it."""
+        """Run one of :data:`LIMITS` over a buffer; all but ``read`` change it; of ``read_hot_3`` at least 3 lines."""
         getattr(self._library, f"limit_{name}")(address, nbytes)
 
     def spin(self, rounds: int) -> None:
