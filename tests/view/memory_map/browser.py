@@ -83,11 +83,23 @@ def write_notebook(folder: Path, *code: str) -> None:
     nbformat.write(new_notebook(cells=cells, metadata=kernel), folder / "map.ipynb")
 
 
-def open_notebook(page: Page, address: str, timeout_ms: int = 90_000) -> None:
-    """Open the notebook in JupyterLab and stand on its first cell, when its kernel is ready."""
+def run_first_cell(page: Page, address: str, timeout_s: float = 90) -> None:
+    """Open the notebook in JupyterLab and run its first cell; the next one is selected then.
+
+    JupyterLab takes keys before its kernel does, and forgets them: the key is pressed until the cell has begun.
+    """
     page.goto(f"{address}/lab/tree/map.ipynb", wait_until="commit")
-    page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(state="attached", timeout=timeout_ms)
-    page.locator(".jp-Notebook .jp-Cell").first.click(timeout=timeout_ms)
+    first = page.locator(".jp-Notebook .jp-Cell").first
+    first.wait_for(timeout=1000 * timeout_s)
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        first.click()
+        page.keyboard.press("Shift+Enter")
+        for _ in range(20):
+            if first.locator(".jp-InputPrompt").first.inner_text().strip() != "[ ]:":
+                return
+            page.wait_for_timeout(250)
+    raise AssertionError(f"the first cell did not begin within {timeout_s} s")
 
 
 def watch(page: Page) -> None:

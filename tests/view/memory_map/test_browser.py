@@ -14,7 +14,7 @@ from tests.view.memory_map.browser import (
     ROOT,
     complaints,
     left_the_machine,
-    open_notebook,
+    run_first_cell,
     server,
     watch,
     write_notebook,
@@ -71,8 +71,7 @@ def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     options = ("--no-browser", "--ip=127.0.0.1", "--port={port}", "--IdentityProvider.token=", "--allow-root")
     with server(folder, "jupyterlab", *options, "--LabApp.news_url=None", f"--ServerApp.root_dir={folder}") as address:
         page = watched(browser)
-        open_notebook(page, address, DRAWN_MS)
-        page.keyboard.press("Shift+Enter")
+        run_first_cell(page, address)
         page.locator(".mm[data-drawn]").wait_for(timeout=DRAWN_MS)
         yield page
         page.context.close()
