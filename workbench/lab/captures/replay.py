@@ -619,8 +619,10 @@ def _pin(replay: Replay, action: Action) -> Result:
         raise refused("pin", f"is made by {via!r}, which nothing here does")
     if "handle" in action:
         replay.handles[text(action, "handle", "pin")] = held
-    kept = len(held) < _count(action, "nr_pages")
-    return _OK | ({"kept_per_compound": 1} if kept and "kept_per_compound" in _recorded(action) else {})
+    if "kept_per_compound" not in _recorded(action):
+        return _OK
+    heads = {replay.on().gup.compound(page)[0] for page in held.pfns.tolist()}
+    return _OK | {"kept_per_compound": len(held) // len(heads)}
 
 
 def _get(replay: Replay, action: Action) -> Result:
