@@ -241,7 +241,11 @@ def test_ranges_of_one_binding_share_a_pgmap(tmp_path):
     run = Run("6.1")
     run.boot_soft_reserved((4 * GIB, 12 * GIB))
     run.empty_the_first()
-    run.create_device("dax0.1", [(0x100000, 0x4000), (0x140000, 0x4000)], KIB4)
+    run.create_device("dax0.1", [(0x100000, 0x4000)], KIB4)
+    run.create_device("dax0.2", [(0x104000, 0x3C000)], KIB4)
+    run.unbind("dax0.1")
+    run.resize("dax0.1", [(0x100000, 0x4000), (0x140000, 0x4000)])
+    run.bind("dax0.1")
     run.state("online", [(0x100000, 8), (0x140000, 8)])
     run.arrays["00.online.span1"][:, 1] += 0x40
     (state,) = captures.verify(captures.read(run.write(tmp_path))).states
