@@ -62,7 +62,8 @@ PRESETS = tuple(_PRESETS) + tuple(f"5.16+{n}" for n in range(len(ALL) + 1))
 
 _5_16_NOTE = "layout from the specification; 5.15 and 5.17 as captured agree with it on every word"
 _NAME = re.compile(
-    r"(?P<base>\d+\.\d+)(?:\+(?P<set>=?)(?P<patches>[\d,]*))?(?P<dedup>-nodedup|-dedup)?(?P<fix>-pgofffix|-nopgofffix)?"
+    r"(?P<base>\d+\.\d+)(?:\+(?P<set>=?)(?P<patches>(?:\d+(?:-\d+)?,?)*))?"
+    r"(?P<dedup>-nodedup|-dedup)?(?P<fix>-pgofffix|-nopgofffix)?"
 )
 _CONFIG = {"6.12": DISTRIBUTION_6_12}
 
@@ -71,7 +72,7 @@ def kernel(name: str) -> Kernel:
     """The kernel called ``name``.
 
     ``5.10``, ``5.15``, ``5.17``, ``6.1``, ``6.1-nodedup``, ``6.12``; ``5.16+N`` with patches 1 to N;
-    ``5.16+=2,4,11`` with exactly those; ``-dedup`` and ``-nodedup`` switch vmemmap deduplication,
+    ``5.16+=2,4,9-11`` with exactly those; ``-dedup`` and ``-nodedup`` switch vmemmap deduplication,
     ``-pgofffix`` and ``-nopgofffix`` the fix of patch 5 of October 2024.
     ``5.16`` alone is ``5.16+0``.
 
@@ -92,7 +93,7 @@ def kernel(name: str) -> Kernel:
     match = _NAME.fullmatch(name)
     if match is None:
         raise WorkbenchError(f"no kernel {name!r}. Use one of {', '.join(_PRESETS)}, or 5.16+N with N from 0 to 11.")
-    base, numbers = match["base"], [int(n) for n in (match["patches"] or "").split(",") if n]
+    base, numbers = match["base"], _numbers(match["patches"] or "")
     if match["patches"] is None:
         patches = ALL if base in ("5.17", "6.1", "6.12") else frozenset()
     elif match["set"]:
@@ -106,6 +107,12 @@ def kernel(name: str) -> Kernel:
     fix = {"-pgofffix": True, "-nopgofffix": False}.get(match["fix"])
     tree = Tree(base, patches, dedup, fix)
     return pair(Abi(base, _CONFIG.get(base, DISTRIBUTION)), tree)
+
+
+def _numbers(patches: str) -> list[int]:
+    """The numbers of ``2,4,9-11``."""
+    spans = [span.split("-") for span in patches.split(",") if span]
+    return [n for first, *last in spans for n in range(int(first), int((last or [first])[0]) + 1)]
 
 
 def pair(abi: Abi, tree: Tree) -> Kernel:
