@@ -12,7 +12,6 @@ from workbench.view.device_align import (
     pieces_map,
     pieces_table,
     three_aligns,
-    whole_table,
 )
 from workbench.view.export import description
 
@@ -42,12 +41,6 @@ def test_three_columns(devices):
     assert said.count("511") == said.count("262,143") == 2
     assert "<b>1,024</b>" in said and "<b>524,288</b>" not in said  # bold where patch 11 changes a number
     assert all(description(fig))
-
-
-def test_whole_table(devices):
-    rows = whole_table([device for pair in devices.values() for device in pair]).rows
-    assert rows[3] == ["2 MiB", "5.16+11", "9", "512", "512", "PMD", "1,024", "512"]
-    assert rows[0][2:] == rows[1][2:]  # 4 KiB: no difference
 
 
 def test_pieces_are_drawn_to_scale_and_only_stray_ones_get_a_second_row():

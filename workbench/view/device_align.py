@@ -4,7 +4,6 @@
 ::
 
     three_aligns({align: (aligned_device("5.16+10", align), aligned_device("5.16+11", align)) for align in ALIGNS})
-    whole_table([...])                                     # touching all of a device
     pieces_map(grown_in_turns("5.16+11", "2M"))            # file above, physical memory below
     explore_pieces("1G", "512M", "5.16+11")
 """
@@ -80,35 +79,6 @@ def three_aligns(
             f"{next(iter(devices.values()))[0].kernel} and {next(iter(devices.values()))[1].kernel}."
         ),
         alt=" ".join(_in_words(before, after) for before, after in devices.values()),
-    )
-
-
-def whole_table(devices: Sequence[AlignedDevice]) -> Table:
-    """What it takes to touch all of a device, a row for each align and kernel.
-
-    Parameters
-    ----------
-    devices : sequence of AlignedDevice
-    """
-    rows = [
-        [
-            size(each.align),
-            each.kernel,
-            str(each.vmemmap_shift),
-            count(each.references),
-            count(each.faults),
-            each.path[-1].name,
-            count(each.stores),
-            count(each.struct_pages),
-        ]
-        for each in devices
-    ]
-    return Table(
-        f"{mark('derived')} Derived: a device of {size(WHOLE)}, each 4 KiB of it read once by one process. References: "
-        "that its pgmap takes on itself. Entry: the one that maps a page, the lowest in the page table.",
-        ["align", "kernel", "vmemmap_shift", "references", "faults", "entry", "stores", "struct pages written"],
-        rows,
-        "llrrrlrr",
     )
 
 
