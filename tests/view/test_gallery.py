@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The paper figures of a notebook: each as registered, with every series and file it was drawn from."""
+
+import pytest
+
+from workbench.errors import WorkbenchError
+from workbench.lab.checkout import Checkout
+from workbench.lab.files import file_hash
+from workbench.view import gallery
+from workbench.view.figures import load
+from workbench.view.palette import NOTEBOOK_PX
+
+
+def test_a_figure_comes_with_its_series_and_files():
+    ((fig, table),) = gallery.pictures(["seed-table"])
+    assert fig.layout.title.text == load()["seed-table"].title and fig.layout.width == NOTEBOOK_PX
+    assert [row[0] for row in table.rows] == ["◆ published", "✕ modelled", "data"]
+    file = Checkout.find().data / "published" / "numbers.json"
+    assert table.rows[2][1:3] == ["data/published/numbers.json", f"{file.stat().st_size:,} B"]
+    assert table.rows[2][3] == f"sha256 {file_hash(file)[:16]}"
+
+
+def test_figures_come_in_the_order_asked_for():
+    titles = [fig.layout.title.text for fig, _ in gallery.pictures(["series-map", "rdma-rounds"])]
+    assert titles == [load()[id].title for id in ("series-map", "rdma-rounds")]
+
+
+def test_the_others_are_all_the_rest():
+    rest = gallery.others(("seed-table",))
+    assert "seed-table" not in rest and sorted([*rest, "seed-table"]) == list(load())
+
+
+def test_what_is_not_registered_is_named():
+    with pytest.raises(WorkbenchError, match="no paper figure is called nothing"):
+        list(gallery.pictures(["seed-table", "nothing"]))
+
+
+def test_the_notebook_shows_figures_that_there_are():
+    source = (Checkout.find().notebooks / "90_paper_figures.ipynb").read_text(encoding="utf-8")
+    wanted = ("before-after", "init-trace", "fault-writes", "pin-lines", "seed-table", "altmap-layout", "rdma-rounds")
+    for id in (*wanted, "overhead-by-align", "hwpoison-victims"):
+        assert f'\\"{id}\\"' in source and id in load()
