@@ -14,7 +14,7 @@ figures: browser setup ## run every notebook, draw the paper figures, write the 
 
 test: setup ## run all tests
 	@scripts/need browser || echo "Tests that need a browser are skipped."
-	@$(bin)/python -m pytest
+	@$(bin)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lab: setup ## open JupyterLab on the first notebook, on this machine only
 	@$(bin)/jupyter lab --ip=127.0.0.1 --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
