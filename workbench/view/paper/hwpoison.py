@@ -37,7 +37,8 @@ _KERNELS = ("5.16+0", "5.16+11")
 )
 def hwpoison_victims(checkout: Checkout) -> tuple[go.Figure, Inputs]:
     """Before and after, side by side."""
-    fig = poisoned_byte(*(poisoned(name, "1G", _AT) for name in _KERNELS), width_px=WIDTH_PX)
+    before, after = (poisoned(name, "1G", _AT) for name in _KERNELS)
+    fig = poisoned_byte(before, after, WIDTH_PX)
     return fig, Inputs(
         series=[Series("signals and entries", "derived", "workbench.mm.memory_failure on a booted machine", "1")],
         parameters={"kernels": list(_KERNELS), "align": "1G", "fails_at": _AT},
