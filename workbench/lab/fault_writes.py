@@ -7,6 +7,7 @@ table is seen by a second run, in which every insertion fails: what is stored th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -213,7 +214,9 @@ def later_faults(kernel: str, align: str | int = "2M", first_touch: str | int = 
     return found
 
 
-def boot(kernel: str, align: int, nbytes: int = 0) -> tuple[Machine, DevDax]:
+def boot(
+    kernel: str, align: int, nbytes: int = 0, start: int = START, new_address: Callable[[], int] | None = None
+) -> tuple[Machine, DevDax]:
     """A machine with one device of that align over all of its soft-reserved memory, bound.
 
     Parameters
@@ -223,8 +226,13 @@ def boot(kernel: str, align: int, nbytes: int = 0) -> tuple[Machine, DevDax]:
         Bytes.
     nbytes : int
         Of the device; two huge pages unless told.
+    start : int
+        Its physical address.
+    new_address : callable, optional
+        As :class:`workbench.machine.Machine` has it.
     """
-    machine = Machine(kernel, soft_reserved=[(START, START + (nbytes or 2 * max(align, MEMREMAP_COMPAT_ALIGN)))])
+    end = start + (nbytes or 2 * max(align, MEMREMAP_COMPAT_ALIGN))
+    machine = Machine(kernel, soft_reserved=[(start, end)], new_address=new_address)
     (device,) = machine.bus.devices()
     machine.disable_device(device.name)
     machine.set_align(device.name, align)

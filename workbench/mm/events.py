@@ -68,6 +68,7 @@ class Site(IntEnum):
     lock_page = 24
     set_page_dirty = 25
     unlock_page = 26
+    SetPageHWPoison = 27
 
     @property
     def c_name(self) -> str:

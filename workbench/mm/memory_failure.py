@@ -24,7 +24,7 @@ import numpy as np
 from workbench.abi.constants import PAGE_SHIFT
 from workbench.errors import KernelCrash, Signal, WorkbenchError
 from workbench.mm._jit import plain
-from workbench.mm.events import Site
+from workbench.mm.events import Access, Events, Site, note_load, note_store
 from workbench.mm.memmap import (
     COMPOUND_HEAD,
     COUNTS,
@@ -217,8 +217,9 @@ class MemoryFailureCrash(KernelCrash):
 
 @dataclass
 class _Run:
-    """An outcome in the making."""
+    """An outcome in the making, and who is told of stores to struct pages."""
 
+    events: Events | None = None
     log: list[str] = field(default_factory=list)
     signals: list[tuple[Task, Signal]] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
@@ -419,17 +420,37 @@ def dax_lock_page(system: System, page: int, run: _Run) -> AddressSpace | None:
     )
 
 
-def put_page(array: PageArray, pfn: int) -> None:
+def put_page(array: PageArray, pfn: int, events: Events | None = None) -> None:
     """Drop one reference of a page, that is, of its head.
 
     Kernel: include/linux/mm.h, ``put_page()``.
     """
     head = compound_head(array, pfn)
     vm = array.writable(head, 1)
-    page_ref_sub_return(vm, head - array.start_pfn, Site.put_page_testzero, None)
+    page_ref_sub_return(vm, head - array.start_pfn, Site.put_page_testzero, events)
 
 
-def memory_failure(system: System, pfn: int, flags: MfFlags = _NO_FLAGS, current: Task | None = None) -> Outcome:
+def set_page_hwpoison(array: PageArray, pfn: int, events: Events | None = None) -> None:
+    """Mark a struct page by a locked operation.
+
+    Kernel: include/linux/page-flags.h, ``SetPageHWPoison()``.
+    """
+    row, flag = pfn - array.start_pfn, np.uint64(array.kernel.abi.flag("hwpoison"))
+    pages = array.writable(pfn, 1).pages
+    if events is not None:
+        note_load(events, row)
+        old = pages[row, FLAGS]
+        note_store(events, row, FLAGS, old, old | flag, Site.SetPageHWPoison, Access.LOCKED)
+    pages[row, FLAGS] |= flag
+
+
+def memory_failure(
+    system: System,
+    pfn: int,
+    flags: MfFlags = _NO_FLAGS,
+    current: Task | None = None,
+    events: Events | None = None,
+) -> Outcome:
     """Handle the failure of one page of device memory.
 
     Parameters
@@ -441,6 +462,8 @@ def memory_failure(system: System, pfn: int, flags: MfFlags = _NO_FLAGS, current
         COUNT_INCREASED: the caller holds a reference of it, which is dropped.
     current : Task, optional
         The process that runs, told with BUS_MCEERR_AR.
+    events : Events, optional
+        Told of each store to a struct page.
 
     Returns
     -------
@@ -461,7 +484,7 @@ def memory_failure(system: System, pfn: int, flags: MfFlags = _NO_FLAGS, current
     """
     if not system.memory_failure_recovery:
         raise KernelCrash(f"Kernel panic: Memory failure on page {pfn:x}. Set memory_failure_recovery to survive it.")
-    run, zone_device = _Run(), system.zone_device
+    run, zone_device = _Run(events), system.zone_device
     mutex = zone_device.array.kernel.tree.base in _MF_MUTEX
     if mutex:
         run.step("lock", "mf_mutex")
@@ -491,7 +514,7 @@ def _memory_failure_dev_pagemap(
     array = system.zone_device.array
     counts = array.kernel.tree.base in _MF_SPLIT
     if flags & MfFlags.COUNT_INCREASED:
-        put_page(array, pfn)
+        put_page(array, pfn, run.events)
         run.step("store", "put_page()", "the caller's reference is dropped")
     code: int | None
     if pgmap_pfn_valid(pgmap, pfn):
@@ -543,7 +566,7 @@ def _poison(
     if pgmap.type == MemoryType.PRIVATE:
         run.step("check", "pgmap->type", "private: its driver would have to help")
         return errno.ENXIO if split else errno.EBUSY
-    array.writable(page, 1).pages[page - array.start_pfn, FLAGS] |= np.uint64(array.kernel.abi.flag("hwpoison"))
+    set_page_hwpoison(array, page, run.events)
     run.marked = (page,)
     run.step("store", "SetPageHWPoison()", f"pfn {page:#x}")
     tasks = "rcu_read_lock()" if array.kernel.tree.base == "6.12" else "tasklist_lock"

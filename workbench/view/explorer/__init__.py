@@ -67,11 +67,14 @@ class Explorer(widgets.VBox):
         self.map = one_of("struct pages in", MAPS, map)
         self.kernel = one_of("kernel", PREFIXES | RELEASES, kernel)
         self.before = one_of("compared with", {NOTHING: NOTHING} | PREFIXES, before or NOTHING)
+        self.play = widgets.Checkbox(
+            value=False, description="play fault, pin, unpin, poison, teardown too", indent=False, style=style
+        )
         self.save = widgets.Button(description="Save this view", tooltip="as a figure for a paper, SVG")
         self.said, self.cost, self.saved = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.map_box = widgets.VBox()
         self.shown: MemoryMap | None = None
-        controls = [self.size, self.align, self.map, self.kernel, self.before]
+        controls = [self.size, self.align, self.map, self.kernel, self.before, self.play]
         row = {"flex_flow": "row wrap", "align_items": "center"}
         super().__init__(
             [
@@ -93,7 +96,7 @@ class Explorer(widgets.VBox):
         before = None if self.before.value == NOTHING else self.before.value
         where = self.size.value, self.align.value, self.map.value
         try:
-            self.shown = MemoryMap(device(self.kernel.value, *where, before=before))
+            self.shown = MemoryMap(device(self.kernel.value, *where, before=before, examples=self.play.value))
             self.cost.value = f"<h3>What its struct pages cost</h3>{cost_table(device_cost(*where))._repr_html_()}"
             self.said.value = ""
             self.map_box.children = (self.shown,)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from workbench.abi.constants import PAGE_SHIFT
+from workbench.lab.operations import nr_pages, operations
 from workbench.lab.trace import PGMAP, START_PFN
 from workbench.mm import DevPagemap, PageArray
 from workbench.mm.memremap import pagemap_range
@@ -21,6 +22,7 @@ def device(
     map: str = "mem",
     before: str | None = None,
     name: str = "dax0.0",
+    examples: bool = False,
 ) -> Device:
     """The struct pages of a namespace in device-dax mode.
 
@@ -36,6 +38,9 @@ def device(
         Another kernel of the same layout of struct page, to compare with.
     name : str
         Of the device.
+    examples : bool
+        With operations to play on the first huge page, see :mod:`workbench.lab.operations`; a device of less than
+        2 MiB has none.  Of a fresh checkout they take a minute to compile.
 
     Returns
     -------
@@ -58,11 +63,14 @@ def device(
         pagemap_range(array, pgmap, 0)
         return array
 
+    data, step = nd_pfn.data_start_pfn, parse_size(align)
+    played = examples and nd_pfn.end_pfn - data >= nr_pages(step)
     return Device(
         filled(which),
         filled(kernel(before)) if before is not None else None,
         name,
         nd_pfn.altmap,
         populate([span], vmemmap_shift=shift, dedup=which.tree.dedup, altmap=nd_pfn.altmap),
+        examples=operations(kernel_name, step, data).traces if played else None,
         span=(span[0], span[0] + span[1]),
     )

@@ -57,7 +57,10 @@ class Device:
     backing : Populated, optional
         What backs the struct pages: then there is a layer for it.
     operations : mapping of str to xarray.Dataset
-        Recorded operations, oldest first, in the form of :func:`workbench.lab.trace.as_dataset`.
+        Recorded operations that made the struct pages what they are, oldest first, in the form of
+        :func:`workbench.lab.trace.as_dataset`; an attribute ``what`` says more than the name.
+    examples : mapping of str to xarray.Dataset
+        The same of a machine of its own, at the same pfns: played too, but not what wrote these struct pages.
     pgmap : int
         Number of the range of the pgmap that is shown.
     span : (int, int), optional
@@ -70,6 +73,7 @@ class Device:
     altmap: Altmap | None = None
     backing: Populated | None = None
     operations: Mapping[str, xr.Dataset] | None = None
+    examples: Mapping[str, xr.Dataset] | None = None
     pgmap: int = 0
     span: tuple[int, int] | None = None
 
@@ -122,7 +126,8 @@ class Model:
         self.tiles = Tiles(device.array, start, end, device.altmap, device.backing)
         self.before = Tiles(device.before, start, end, device.altmap) if device.before is not None else None
         self._differences: Sums | None = None
-        self._recorded = [Stores(name, trace) for name, trace in (device.operations or {}).items()]
+        self._recorded = [_stores(*one, happened=True) for one in (device.operations or {}).items()]
+        self._recorded += [_stores(*one, happened=False) for one in (device.examples or {}).items()]
         for one in self._recorded:
             if one.trace.attrs["kernel"] != self.kernel.name:
                 raise WorkbenchError(
@@ -390,7 +395,8 @@ class Model:
         release, state = self.kernel.tree.base, scene.state
         if scene.played is None:
             row = scene.rows[state.pfn]
-            return [_who(one, release) for one in last_writers(row, state.pfn, self.operations(state.pfn, scene.run))]
+            happened = [one for one in self.operations(state.pfn, scene.run) if one.happened]
+            return [_who(one, release) for one in last_writers(row, state.pfn, happened)]
         by = [("", "")] * WORDS
         for number in scene.played.to_page(state.pfn, state.step):
             store = scene.played[int(number)]
@@ -426,6 +432,11 @@ class Model:
         if scene.played is not None:
             return f"Store {count(state.step)} of {count(len(scene.played))}. {said}"
         return said
+
+
+def _stores(name: str, trace: xr.Dataset, happened: bool) -> Stores:
+    what = trace.attrs.get("what")
+    return Stores(f"{name}: {what}" if what else name, trace, happened=happened)
 
 
 def _rows(array: PageArray, start_pfn: int, pfns: Sequence[int]) -> dict[int, list[int]]:

@@ -60,11 +60,14 @@ class Stores:
     model : int, optional
         A pfn whose stores stand for those of any page that has none of its own: in a compound page every further
         tail is treated alike, but a long trace does not keep them all, and shared tails are not stored to at all.
+    happened : bool
+        Whether it was done to the struct pages that are shown; False for an example.
     """
 
     name: str
     trace: xr.Dataset
     model: int | None = None
+    happened: bool = True
     _columns: dict[str, np.ndarray] = field(init=False, repr=False)
     _order: np.ndarray = field(init=False, repr=False)
     _sorted: np.ndarray = field(init=False, repr=False)
