@@ -16,7 +16,7 @@ from workbench.lab import bench, bench_counting, bench_devices, bench_pins, twin
 from workbench.lab.bench_counting import COUNTED
 from workbench.lab.bench_devices import START_PFN
 from workbench.lab.bench_pins import BASE, BASE_PAGES, COMPOUND, ONCE, PIN_CASES, PinCase, Pinner
-from workbench.lab.bench_samples import Pace, Samples
+from workbench.lab.bench_samples import Pace, Samples, interleave
 from workbench.lab.checkout import Checkout
 from workbench.mm import PageArray, pgtable
 from workbench.mm._jit import JIT
@@ -203,7 +203,7 @@ def test_every_kernel_counts_its_closed_form():
     array = PageArray(kernel("5.17"), START_PFN, ROWS)
     array.add_pages(START_PFN, ROWS)
     found = Samples()
-    bench_counting.measure_counting(array, 1, found, Pace(1))
+    interleave(bench_counting.measure_counting(array, 1, found, Pace(1)))
     assert found.miscounts == {name: [0] for name in COUNTED}
     assert {name for name, _ in found.counting} == set(COUNTED)
 

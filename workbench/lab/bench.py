@@ -42,7 +42,7 @@ from workbench.lab.bench_counting import COUNTED, FORMS, measure_counting
 from workbench.lab.bench_devices import PROBES, RANDOM_WRITES, START_PFN, THREADS, Booted, boot, measure_devices
 from workbench.lab.bench_kernels import CASES, PGMAP, SIDES, Case, measure_kernels
 from workbench.lab.bench_pins import PHASES, PIN_CASES, PIN_SIDES, measure_pins
-from workbench.lab.bench_samples import CLOCKS, Pace, Samples, Times, table
+from workbench.lab.bench_samples import CLOCKS, Pace, Samples, Times, interleave, table
 from workbench.lab.bench_starts import STARTS, measure_starts
 from workbench.lab.checkout import Checkout
 from workbench.lab.cost import seed_fit
@@ -121,14 +121,16 @@ def _measure_all(checkout: Checkout, twins: Twins, samples: Samples, quick: bool
         if pace.deadline is not None:
             in_time = replace(pace, deadline=pace.deadline - SECONDS_OF_QUICK_STARTS)
         with _until(in_time.deadline):
-            array = _array(device)
-            measure_kernels(array, windows, twins, samples, in_time)
-            measure_pins(array, windows, twins, samples, in_time)
-            del array
             devices = _devices(quick, samples)
             measure_devices(devices, twins, samples, in_time)
-            measure_counting(devices[0].array, WINDOWS_OF_SMALL, samples, in_time)
             devices.clear()
+            array = _array(device)
+            interleave(
+                measure_kernels(array, windows, twins, samples, in_time),
+                measure_pins(array, windows, twins, samples, in_time),
+                measure_counting(array, WINDOWS_OF_SMALL, samples, in_time),
+            )
+            del array
         measure_starts(checkout, samples, cold, replace(pace, repetitions=warm))
 
 

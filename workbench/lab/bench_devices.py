@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Measure what happens to whole devices of a machine: struct pages made anew, a bind, a fault of every huge page.
 
-The machine is booted as everywhere else, with memory that the firmware keeps for one device: so the sample holds
-what the workbench does around the compiled code.  Memory is touched once, before; the rest are repetitions.
+The machine is booted as everywhere else, with memory that the firmware keeps for one device: so a sample holds
+what the workbench does around the compiled code.  What a program stores is no part of a fault.  Memory is touched
+once, before; the rest are repetitions.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ def _faults(device: Booted, twins: Twins, kept: Samples) -> None:
     process = device.machine.process()
     addr = process.mmap(process.open(device.device.name), device.nbytes)
     with timed(kept.faults[device.nbytes]):
-        process.touch(addr, device.nbytes // _PMD, _PMD, write=True)
+        process.mm.touch(addr, device.nbytes // _PMD, _PMD, write=True)
     process.munmap(addr, device.nbytes)
     rows = device.array.memmap.pages
     with timed(kept.writes[device.nbytes]):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle
 
@@ -149,8 +150,8 @@ def measure_kernels(
     twins: Twins,
     samples: Samples,
     pace: Pace,
-) -> None:
-    """Time every case on engine, twin and limits; see :data:`CASES`.
+) -> Iterator[None]:
+    """Time every case on engine, twin and limits; see :data:`CASES`.  Yields after each repetition.
 
     Parameters
     ----------
@@ -195,3 +196,4 @@ def measure_kernels(
                 with timed(kept.kernels[case.name, side]):
                     run(case, side, start)
             pace.done()
+        yield

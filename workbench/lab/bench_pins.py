@@ -7,6 +7,7 @@ Before it the window's struct pages are made anew, so that none of their lines i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle
 
@@ -133,8 +134,8 @@ def mapped_whole(start_pfn: int, nr_pages: int) -> PageTables:
     return pt
 
 
-def measure_pins(array: PageArray, windows: int, twins: Twins, samples: Samples, pace: Pace) -> None:
-    """Time every case's two phases on engine, twin and limits; see :data:`PIN_CASES`.
+def measure_pins(array: PageArray, windows: int, twins: Twins, samples: Samples, pace: Pace) -> Iterator[None]:
+    """Time every case's two phases on engine, twin and limits; see :data:`PIN_CASES`.  Yields after each.
 
     Parameters
     ----------
@@ -168,3 +169,4 @@ def measure_pins(array: PageArray, windows: int, twins: Twins, samples: Samples,
             for side in rotated(PIN_SIDES if pinner.case.limits else PIN_SIDES[:2], repetition):
                 turn(pinner, side, next(starts), kept)
             pace.done()
+        yield

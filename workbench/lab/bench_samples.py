@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from time import monotonic, perf_counter, thread_time
 
 import numpy as np
@@ -93,6 +94,12 @@ class Pace:
             if self.over:
                 return
             yield repetition, samples if repetition else Samples()
+
+
+def interleave(*parts: Iterator[None]) -> None:
+    """Run parts side by side: a repetition of each, then the next one of each."""
+    for _ in zip_longest(*parts):
+        pass
 
 
 @contextmanager
