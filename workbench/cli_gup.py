@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""``workbench gup-test``: the kernel's pinning benchmark on a simulated device."""
+"""``workbench gup-test``: the kernel's pinning benchmark on a simulated machine."""
 
 from __future__ import annotations
 
 import typer
 
-_HELP = """The kernel's gup_test of 6.1 on a simulated device-dax file; times are this machine's.
+_HELP = """The kernel's gup_test of 6.1 on a simulated machine; times are this machine's.
 
 Its own options: -m MiB, -r repeats, -n pages a call, -f /dev/daxN.M, -F gup flags, -a pin_user_pages_fast,
 -u get_user_pages_fast, -L long-term, -U and -b basic tests, -c dump, -p, -j threads, -t, -T, -w, -W, -S, -H, -z.
-The machine: --kernel NAME, --patches 2,4,11 (on 5.16), --align 4K|2M|1G, --altmap, --size BYTES.
+The file is a device-dax one (mapped shared, -S) or, unless named, /dev/zero: anonymous memory, with transparent huge
+pages unless -T; shared memory with -S; hugetlb pages of 2 MiB with -H.
+The machine: --kernel NAME, --patches 2,4,11 (on 5.16); its device: --align 4K|2M|1G, --altmap, --size BYTES.
 With --model dram, pmem, cxl or FILE.json it prints what the cost model gives for that medium instead.
 
 As the seed has it: workbench gup-test -f /dev/dax1.0 -m 16384 -r 10 -S -a -n 512 -w

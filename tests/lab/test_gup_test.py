@@ -154,6 +154,73 @@ def test_runs(words, status, out, err):
     assert (got[0], [shape(line) for line in got[1]], got[2]) == (status, out, err)
 
 
+@pytest.fixture
+def areas(monkeypatch):
+    """Machine and area of each run on ordinary memory."""
+    found, mmap = [], gup_test.mmap_zero
+
+    def noted(process, memory, length, flags):
+        addr = mmap(process, memory, length, flags)
+        found.append((process.machine, process.mm.find_vma(addr)))
+        return addr
+
+    monkeypatch.setattr(gup_test, "mmap_zero", noted)
+    return found
+
+
+ORDINARY = {
+    run["memory"]: ([word for each in run["options"] for word in each.split()], {shape(line) for line in run["lines"]})
+    for run in json.loads((CAPTURES / "gup_test.json").read_text())["runs"]
+    if run["memory"] != "device-dax" and run["variant"] == "stock"
+}
+
+
+@needs_jit
+@pytest.mark.parametrize("memory", ["hugetlb memory", "transparent huge pages", "no transparent huge pages"])
+@pytest.mark.parametrize("base", ["5.15", "6.1"])
+def test_the_recorded_runs_on_ordinary_memory(memory, base, areas):
+    words, lines = ORDINARY[memory]
+    words[words.index("512")] = "8"
+    status, out, err = tool(" ".join(words) + f" --kernel {base}")
+    assert (status, err, {shape(line) for line in out}, len(out)) == (0, [], lines, 10)
+    [(machine, vma)] = areas
+    # A private mapping of /dev/zero begins where there is room, off a huge page: what is left at both ends is base
+    # pages. Recorded instructions say so too: those of 512 base pages more than hugetlb's.
+    by_level = {
+        "hugetlb memory": [0, 4, 0],
+        "transparent huge pages": [512, 3, 0],
+        "no transparent huge pages": [2048, 0, 0],
+    }
+    assert machine.processes["p0"].mm.leaves(vma).tolist() == by_level[memory]
+
+
+@needs_jit
+@pytest.mark.parametrize(
+    "words, status, out, err, leaves",
+    [
+        # Transparent huge pages are on unless the area says no; shared memory has none.
+        ("-m 4", 0, ["GUP_FAST_BENCHMARK: Time: get:N put:N us"], [], [512, 1, 0]),
+        ("-m 4 -S -t -a -n 512", 0, ["PIN_FAST_BENCHMARK: Time: get:N put:N us"], [], [1024, 0, 0]),
+        # hugetlb needs no file: which one is open does not matter. It rounds up to its page.
+        ("-m 3 -H -f /dev/dax0.0 -u", 0, ["GUP_FAST_BENCHMARK: Time: get:N put:N us"], [], [0, 2, 0]),
+        ("-m 4 -H -b -z -n 300", 0, ["PIN_BASIC_TEST: done"], [], [0, 2, 0]),
+        ("-m 4 -t -L -n 512 -j 2", 0, ["PIN_LONGTERM_BENCHMARK: Time: get:N put:N us"] * 2, [], [512, 1, 0]),
+        ("-m 4 -c -p 0", 0, ["DUMP_USER_PAGES_TEST: done"], [], [512, 1, 0]),
+        ("-m 4 -H -T -c -p 0 --kernel 6.12", 0, ["DUMP_USER_PAGES_TEST: done"], [], [0, 2, 0]),
+    ],
+)
+def test_runs_on_ordinary_memory(words, status, out, err, leaves, areas):
+    got = tool(words)
+    assert (got[0], [shape(line) for line in got[1]], got[2]) == (status, out, err)
+    [(machine, vma)] = areas
+    assert machine.processes["p0"].mm.leaves(vma).tolist() == leaves
+
+
+@pytest.mark.parametrize("words", ["-m 0", "-m 0 -H"])
+def test_no_memory_is_no_mapping(words):
+    assert tool(words) == (1, [], ["mmap: Invalid argument"])
+
+
 @needs_jit
 def test_everything_is_given_back(monkeypatch):
     machines = []
@@ -176,9 +243,11 @@ def test_a_model_says_what_it_is():
         tool(f"{DAX} -b --model dram")
 
 
-def test_only_device_dax_is_simulated():
-    with pytest.raises(WorkbenchError, match="/dev/zero is not simulated"):
-        tool("-m 4")
+def test_only_device_dax_and_dev_zero_are_simulated():
+    with pytest.raises(WorkbenchError, match="/tmp/x is not simulated"):
+        tool("-m 4 -f /tmp/x")
+    with pytest.raises(WorkbenchError, match="device-dax memory"):
+        tool("-m 4 -a --model dram")
 
 
 def test_the_verb_hands_its_words_on(monkeypatch, capsys):

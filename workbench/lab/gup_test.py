@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""tools/testing/selftests/vm/gup_test.c of 6.1 on a simulated device: its options, its output, its exit status.
+"""tools/testing/selftests/vm/gup_test.c of 6.1 on a simulated machine: its options, its output, its exit status.
 
 The tool maps a file, touches every page, and has the kernel (mm/gup_test.c) pin the range by calls of some
 pages and release it, both timed.  Here the kernel is the engine, and the times are this machine's.
+
+The file is a device, or ``/dev/zero``: anonymous memory, shared memory with ``-S``, and with ``-H`` hugetlb pages of
+2 MiB, whatever the file is called.  The slow path (``-L``, ``-b``, ``-U``) takes all memory page by page here; a kernel
+takes hugetlb pages, and since 6.5 transparent huge pages, by the piece, to the same counts.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from workbench.abi.constants import PAGE_SHIFT, PAGE_SIZE
 from workbench.errors import Signalled, WorkbenchError
 from workbench.lab import pin_events
 from workbench.machine import Machine, Process
+from workbench.machine.ordinary import NORMAL_START, OrdinaryMemory, mmap_zero
 from workbench.mm import gup_fast
 from workbench.mm.gup import PageRefcounts
 from workbench.mm.madvise import Madv
@@ -39,6 +44,7 @@ _MB = 1 << 20
 _ULONG = (1 << 64) - 1
 _START = 4 << 30
 _SIGBUS_STATUS = 128 + 7
+_ZERO = "/dev/zero"
 _DEVICE = re.compile(r"/dev/(dax\d+\.\d+)")
 _INTEGER = re.compile(r"\s*([+-]?)(\d+)", re.ASCII)
 _C_INTEGER = re.compile(r"\s*([+-]?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9]\d*)", re.ASCII)
@@ -95,7 +101,7 @@ class Options:
     repeats: int = 1
     nr_pages: int = 1
     nthreads: int = 1
-    file: str = "/dev/zero"
+    file: str = _ZERO
     thp: bool | None = None
     write: bool = True
     shared: bool = False
@@ -114,6 +120,28 @@ class Options:
     def flags(self) -> int:
         """The gup_flags that the ioctl gets."""
         return self.gup_flags | (Foll.WRITE if self.write else 0) | (Foll.TOUCH if self.touch else 0)
+
+    @property
+    def map_flags(self) -> int:
+        """The flags that mmap() gets."""
+        return (Map.SHARED if self.shared else Map.PRIVATE) | (Map.HUGETLB | Map.ANONYMOUS if self.hugetlb else 0)
+
+    @property
+    def device(self) -> str | None:
+        """The device that is mapped; None where it is ordinary memory.
+
+        Raises
+        ------
+        WorkbenchError
+            A file that is not simulated.
+        """
+        named = _DEVICE.fullmatch(self.file)
+        if named is None and self.file != _ZERO:
+            raise WorkbenchError(
+                f"{self.file} is not simulated. Name a device-dax file, -f /dev/dax0.0, and map it shared, -S; "
+                f"or leave -f out: {_ZERO}."
+            )
+        return None if named is None or self.hugetlb else named[1]
 
 
 class UsageError(WorkbenchError):
@@ -336,9 +364,11 @@ def main(argv: Sequence[str], out: Echo, err: Echo) -> int:
         return _print_model(options, out)
     machine, device = _boot(options)
     process = machine.process()
-    flags = (Map.SHARED if options.shared else Map.PRIVATE) | (Map.HUGETLB | Map.ANONYMOUS if options.hugetlb else 0)
     try:
-        addr = process.mmap(process.open(device), options.size, flags=flags)
+        if device is None:
+            addr = mmap_zero(process, OrdinaryMemory(machine), options.size, options.map_flags)
+        else:
+            addr = process.mmap(process.open(device), options.size, flags=options.map_flags)
     except WorkbenchError as refused:
         if refused.errno is None:
             raise
@@ -358,13 +388,11 @@ def main(argv: Sequence[str], out: Echo, err: Echo) -> int:
     return 0
 
 
-def _boot(options: Options) -> tuple[Machine, str]:
-    """A machine whose persistent memory is one device, and the device's name."""
-    named = _DEVICE.fullmatch(options.file)
-    if named is None:
-        raise WorkbenchError(
-            f"{options.file} is not simulated. Name a device-dax file, -f /dev/dax0.0, and map it shared, -S."
-        )
+def _boot(options: Options) -> tuple[Machine, str | None]:
+    """A machine whose persistent memory is one device, and the device's name; or one of ordinary memory, and None."""
+    if options.device is None:
+        room = -(-(options.size + (64 << 20)) // (1 << 30)) << 30
+        return Machine(options.kernel, ordinary_bytes=NORMAL_START + room), None
     need = options.device_size or options.size + (options.size >> 5) + 2 * options.align + (64 << 20)
     room = -(-need // (1 << 30)) << 30
     machine = Machine(options.kernel, persistent_memory=[(_START, _START + room)])
@@ -410,6 +438,10 @@ def _print_model(options: Options, out: Echo) -> int:
 
     if options.cmd not in _MODELLED:
         raise WorkbenchError(f"{options.cmd.value} prints no times. Model one of -a, -u and -L.")
+    if options.device is None:
+        raise WorkbenchError(
+            "the cost model is one of device-dax memory. Name a device: -f /dev/dax0.0 -S, without -H."
+        )
     where = media.medium(options.model or "", cost.seed_fit().media)
     tree = kernel(options.kernel).tree
     get, put = (
