@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from workbench.errors import WorkbenchError
-from workbench.lab.operations import FAILING, KEPT, LOGGED, OPERATIONS, Life, operations
+from workbench.lab.operations import FAILING, KEPT, LOGGED, OPERATIONS, Life, operations, pin_path
+from workbench.lab.pin_events import PATHS, pin_events
 from workbench.lab.trace import PGMAP, START_PFN
 from workbench.mm.events import Site
 
@@ -115,3 +116,17 @@ def test_of_a_huge_page_of_1_GiB_the_first_stores_are_kept():
 
 def test_what_marks_is_named_as_in_the_kernel():
     assert Site.SetPageHWPoison.c_name == "SetPageHWPoison"
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(("name", "align", "release"), [("5.16+0", "2M", "5.16"), ("5.16+11", "2M", "5.17")])
+def test_a_path_stores_and_touches_as_often_as_its_closed_form_says(path, name, align, release):
+    trace = pin_path(name, align, path).traces[path]
+    told = pin_events(path, 2 << 20, 2 << 20, name == "5.16+11", release)
+    assert (trace.locked_operations, trace.lines_written) == (told.locked, told.lines_written)
+    assert trace.sizes["store"] == told.locked
+
+
+def test_a_path_that_is_not_known_is_refused():
+    with pytest.raises(WorkbenchError, match="no calls for the path"):
+        pin_path("5.17", "2M", "pin_everything")

@@ -20,11 +20,12 @@ from workbench.abi.constants import PAGE_SHIFT, PAGE_SIZE
 from workbench.dax.region import DevDax
 from workbench.errors import WorkbenchError
 from workbench.lab.fault_writes import boot
-from workbench.lab.pin_events import PAGES_PER_CALL
+from workbench.lab.pin_events import PAGES_PER_CALL, PATHS, PIN_SLOW, UNPIN
+from workbench.lab.pinning import CALLS, Call
 from workbench.lab.trace import PGMAP, START_PFN, as_dataset
 from workbench.machine import Machine
 from workbench.mm.events import Events, events
-from workbench.mm.gup import Pinned
+from workbench.mm.gup import PageRefcounts, Pinned
 from workbench.mm.memory_failure import MemoryFailureCrash, MfFlags, memory_failure
 from workbench.mm.memremap import drop_references
 from workbench.mm.page_ref import Foll
@@ -94,54 +95,119 @@ def operations(kernel: str, align: int | str = "2M", start_pfn: int = START_PFN)
     WorkbenchError
         A machine does not take such a device.
     """
-    step = parse_size(align)
-    pages = nr_pages(step)
-    if start_pfn % pages:
-        raise WorkbenchError(
-            f"pfn {start_pfn:#x} is no multiple of {count(pages)} pages, the device's huge page. Round it."
-        )
-    # Kernels use the same piece of heap again for the pgmap of a device that is bound a second time.
-    addresses = chain([_MAPPING], repeat(PGMAP)).__next__
-    machine, device = boot(kernel, step, pages << PAGE_SHIFT, start_pfn << PAGE_SHIFT, addresses)
-    process, gup, array = machine.process(), machine.gup, machine.array
-    addr = process.mmap(process.open(device.name), pages << PAGE_SHIFT)
-    traces: dict[str, xr.Dataset] = {}
-
-    def record(name: str, what: str, operation: Callable[[Events], object]) -> None:
-        ev = events(array.nr_pages, LOGGED)
-        before = array.view(start_pfn, KEPT).copy()
-        try:
-            operation(ev)
-        finally:
-            trace = as_dataset(machine.kernel, array, ev, before, start_pfn, KEPT)
-            traces[name] = trace.assign_attrs(what=what)
-
-    def fault(ev: Events) -> None:
-        inode = machine.inode(device.name)
-        inode.events = ev
-        process.touch(addr, (pages << PAGE_SHIFT) // step, step, write=True)
-        inode.events = None
-
-    def poison(ev: Events) -> None:
-        (pfn,) = gup.get_user_pages_fast(process.mm, addr + FAILING * PAGE_SIZE, 1, 0, ev).pfns
-        memory_failure(machine, int(pfn), MfFlags.COUNT_INCREASED, process, ev)
-
-    touched = "each page" if step == PAGE_SIZE else f"a huge page of {size(step)}"
-    record("fault", f"a process writes to {touched}", fault)
-    pinned: list[Pinned] = []
-    record(
-        "pin",
-        f"pin_user_pages_fast() of {KEPT} pages",
-        lambda ev: pinned.append(gup.pin_user_pages_fast(process.mm, addr, KEPT, Foll.WRITE, ev)),
-    )
-    record("unpin", f"unpin_user_pages() of {KEPT} pages", lambda ev: gup.release(pinned.pop(), events=ev))
+    run = _Run(kernel, parse_size(align), start_pfn)
+    run.fault("fault")
+    run.hold(CALLS["pin"], "pin", "unpin")
+    machine, device = run.machine, run.device
     try:
-        record("poison", f"madvise(MADV_HWPOISON) of page {FAILING}", poison)
+        run.record("poison", f"madvise(MADV_HWPOISON) of page {FAILING}", run.poison)
     except MemoryFailureCrash as crash:
-        return Life(machine, device, traces, str(crash))
-    process.exit()
+        return Life(machine, device, run.traces, str(crash))
+    run.process.exit()
     pgmap = device.bound_pgmap
     assert pgmap is not None
     if machine.kernel.tree.puts_pages_at_teardown:
-        record("teardown", "memunmap_pages() drops its references", lambda ev: drop_references(array, pgmap, events=ev))
-    return Life(machine, device, traces)
+        what = "memunmap_pages() drops its references"
+        run.record("teardown", what, lambda ev: drop_references(machine.array, pgmap, events=ev))
+    return Life(machine, device, run.traces)
+
+
+def calls_of(path: str) -> Call:
+    """How pages are held so that ``path``, of :data:`workbench.lab.pin_events.PATHS`, is walked.
+
+    Raises
+    ------
+    WorkbenchError
+        There is no such path.
+    """
+    for call in _CALLS:
+        if path in (call.name, call.back):
+            return call
+    raise WorkbenchError(f"no calls for the path {path!r}. Use one of {', '.join(PATHS)}.")
+
+
+def pin_path(kernel: str, align: int | str, path: str, start_pfn: int = START_PFN) -> Life:
+    """Fault the device of :func:`operations`, then hold :data:`KEPT` of its pages by one path and give them back.
+
+    Parameters
+    ----------
+    kernel, align, start_pfn
+        As :func:`operations`.
+    path : str
+        Of :data:`workbench.lab.pin_events.PATHS`: what takes the pages, or what gives them back.
+
+    Returns
+    -------
+    Life
+        The traces have the names ``fault`` and those of both calls.
+
+    Raises
+    ------
+    WorkbenchError
+        There is no such path, on this kernel or at all; or see :func:`operations`.
+    """
+    call = calls_of(path)
+    run = _Run(kernel, parse_size(align), start_pfn)
+    run.fault("fault")
+    run.hold(call, call.name, call.back)
+    return Life(run.machine, run.device, run.traces)
+
+
+_SLOW = Call(PIN_SLOW, UNPIN, Foll.WRITE, PageRefcounts.pin_user_pages, CALLS["pin"].give)
+_CALLS = (*CALLS.values(), _SLOW)
+
+
+class _Run:
+    """A machine with one device, mapped by a process, and the traces recorded so far."""
+
+    def __init__(self, kernel: str, step: int, start_pfn: int) -> None:
+        self.step, self.pages, self.start_pfn = step, nr_pages(step), start_pfn
+        if start_pfn % self.pages:
+            raise WorkbenchError(
+                f"pfn {start_pfn:#x} is no multiple of {count(self.pages)} pages, the device's huge page. Round it."
+            )
+        nbytes = self.pages << PAGE_SHIFT
+        # Kernels use the same piece of heap again for the pgmap of a device that is bound a second time.
+        addresses = chain([_MAPPING], repeat(PGMAP)).__next__
+        self.machine, self.device = boot(kernel, step, nbytes, start_pfn << PAGE_SHIFT, addresses)
+        self.process = self.machine.process()
+        self.addr = self.process.mmap(self.process.open(self.device.name), nbytes)
+        self.traces: dict[str, xr.Dataset] = {}
+
+    def record(self, name: str, what: str, operation: Callable[[Events], object]) -> None:
+        """Keep what an operation stores, also where the kernel dies of it."""
+        array = self.machine.array
+        ev = events(array.nr_pages, LOGGED)
+        before = array.view(self.start_pfn, KEPT).copy()
+        try:
+            operation(ev)
+        finally:
+            trace = as_dataset(self.machine.kernel, array, ev, before, self.start_pfn, KEPT)
+            self.traces[name] = trace.assign_attrs(what=what)
+
+    def fault(self, name: str) -> None:
+        """Write to every huge page."""
+        inode = self.machine.inode(self.device.name)
+
+        def touch(ev: Events) -> None:
+            inode.events = ev
+            self.process.touch(self.addr, (self.pages << PAGE_SHIFT) // self.step, self.step, write=True)
+            inode.events = None
+
+        touched = "each page" if self.step == PAGE_SIZE else f"a huge page of {size(self.step)}"
+        self.record(name, f"a process writes to {touched}", touch)
+
+    def hold(self, call: Call, take: str, give: str) -> None:
+        """Take pages and give them back."""
+        gup, held = self.machine.gup, list[Pinned]()
+
+        def taken(ev: Events) -> None:
+            held.append(call.take(gup, self.process.mm, self.addr, KEPT, call.flags, ev))
+
+        self.record(take, f"{call.name}() of {KEPT} pages", taken)
+        self.record(give, f"{call.back}() of {KEPT} pages", lambda ev: call.give(gup, held.pop(), ev))
+
+    def poison(self, ev: Events) -> None:
+        """Fail a page as madvise(2) does: look it up, mark it, put it."""
+        (pfn,) = self.machine.gup.get_user_pages_fast(self.process.mm, self.addr + FAILING * PAGE_SIZE, 1, 0, ev).pfns
+        memory_failure(self.machine, int(pfn), MfFlags.COUNT_INCREASED, self.process, ev)
