@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from workbench.abi.constants import PAGE_SHIFT, PAGE_SIZE, PAGES_PER_SECTION
+from workbench.abi.constants import PAGE_SHIFT, PAGES_PER_SECTION
 from workbench.dax import fault
 from workbench.dax.bus import DevDax
 from workbench.errors import WorkbenchError
 from workbench.mm import pgtable
 from workbench.mm.events import Events
+from workbench.mm.memremap import pfn_first
 from workbench.mm.mmap import AddressSpace, Map, Mm, Vm, Vma, VmFault
 from workbench.mm.page_array import PageArray
 from workbench.text import size
@@ -201,17 +202,22 @@ class DaxFile:
         )
 
     def _materialise(self, vma: Vma, addr: int, count: int, stride: int) -> None:
-        """Give the struct pages that faults of these accesses may write to their memory."""
-        if not self.inode.dev_dax.alive:
+        """Give the struct pages that faults of these accesses may write to their memory: the units' and the heads'."""
+        dev_dax, array = self.inode.dev_dax, self.inode.array
+        pgmap = dev_dax.bound_pgmap
+        if not dev_dax.alive or pgmap is None:
             return
-        align = self.inode.dev_dax.align
+        unit = dev_dax.align >> PAGE_SHIFT
         addresses = addr + np.arange(count, dtype=np.int64) * stride
-        units = np.unique((addresses - vma.start) // align) * (align >> PAGE_SHIFT) + vma.pgoff
-        wanted = set()
-        for each in self.inode.dev_dax.ranges:
-            pfns = units[(units >= each.pgoff) & (units < each.pgoff + ((each.end + 1 - each.start) >> PAGE_SHIFT))]
-            first = pfns - each.pgoff + (each.start >> PAGE_SHIFT)
-            for offset in range(0, max(align // PAGE_SIZE, 1), PAGES_PER_SECTION):
-                wanted.update(np.unique((first + offset) // PAGES_PER_SECTION).tolist())
-        for section in sorted(wanted):
-            self.inode.array.materialise(section * PAGES_PER_SECTION, PAGES_PER_SECTION)
+        pages = np.unique((addresses - vma.start) // dev_dax.align) * unit + vma.pgoff
+        # Base pages are all written, of a compound page only the head; a misaligned offset reaches into the next unit.
+        inside = np.arange(0, unit, PAGES_PER_SECTION) if not pgmap.vmemmap_shift else np.zeros(1, np.int64)
+        for range_id, each in enumerate(dev_dax.ranges):
+            first = pages[(pages >= each.pgoff) & (pages < each.pgoff + each.nr_pages)] - each.pgoff + each.start_pfn
+            origin = pfn_first(pgmap, range_id)
+            heads = origin + ((first - origin) >> pgmap.vmemmap_shift << pgmap.vmemmap_shift)
+            written = np.concatenate([heads, first + unit - 1, (first[:, None] + inside).ravel()])
+            sections = np.unique((written - array.start_pfn) // PAGES_PER_SECTION)
+            sections = sections[sections < array.nr_sections]
+            for section in sections[~array.sections.present[sections]].tolist():
+                array.materialise(array.start_pfn + section * PAGES_PER_SECTION, PAGES_PER_SECTION)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from workbench.mm._jit import jit
+from workbench.mm._jit import borrowing
 from workbench.mm.events import Site
 from workbench.mm.memmap import COMPOUND_HEAD, INDEX, MAPPING, load, store
 from workbench.mm.mmap import Vm, VmFault
@@ -83,7 +83,7 @@ class Fault(NamedTuple):
     insert_fails: int
 
 
-@jit
+@borrowing
 def dax_pgoff_to_pfn(f, pgoff, nr_pages):
     """The first pfn of ``nr_pages`` pages of the file from ``pgoff`` on; -1 where one range does not hold them all.
 
@@ -96,7 +96,7 @@ def dax_pgoff_to_pfn(f, pgoff, nr_pages):
     return np.int64(-1)
 
 
-@jit
+@borrowing
 def dax_set_mapping(vm, f, addr, pfn, level, ev):
     """page->mapping and page->index of what is faulted: each page, or with patch 11 the head alone.
 
@@ -121,7 +121,7 @@ def dax_set_mapping(vm, f, addr, pfn, level, ev):
             store(vm, row + i, INDEX, np.uint64(pgoff + i), Site.dax_set_mapping, ev)
 
 
-@jit
+@borrowing
 def _insert(pt, f, addr, pfn, level, write):
     """Put a leaf entry; one that is there keeps its frame, and a write makes it writable.
 
@@ -147,7 +147,7 @@ def _insert(pt, f, addr, pfn, level, write):
     return _NOPAGE
 
 
-@jit
+@borrowing
 def dev_dax_huge_fault(vm, pt, f, addr, level, write, ev):
     """The device's handler for one size of page.
 
@@ -177,7 +177,7 @@ def dev_dax_huge_fault(vm, pt, f, addr, level, write, ev):
     return result
 
 
-@jit
+@borrowing
 def handle_mm_fault(vm, pt, f, addr, write, ev):
     """Ask the device for the largest page first; larger entries that exist are made accessible.
 
@@ -198,7 +198,7 @@ def handle_mm_fault(vm, pt, f, addr, write, ev):
     return dev_dax_huge_fault(vm, pt, f, addr, np.int64(0), write, ev)
 
 
-@jit
+@borrowing
 def touch(vm, pt, f, addr, count, stride, write, ev):
     """Access ``count`` addresses, ``stride`` bytes apart, each until it succeeds or cannot.
 

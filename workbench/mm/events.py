@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from workbench.mm._jit import jit
+from workbench.mm._jit import inline
 
 
 class Counter(IntEnum):
@@ -112,14 +112,14 @@ def events(nr_pages: int, log_capacity: int = 0) -> Events:
     return Events(np.zeros(len(Counter), np.int64), np.zeros(nr_pages, np.uint8), log)
 
 
-@jit
+@inline
 def count(ev, counter):
     """Add one to a counter."""
     if ev is not None:
         ev.counts[counter] += 1
 
 
-@jit
+@inline
 def _append(log, counts, page, word, old, new, site, access):
     if log is not None:
         at = counts[Counter.LOGGED]
@@ -135,7 +135,7 @@ def _append(log, counts, page, word, old, new, site, access):
             counts[Counter.NOT_LOGGED] += 1
 
 
-@jit
+@inline
 def note_load(ev, page):
     """Count a load from a struct page."""
     if ev is not None:
@@ -145,7 +145,7 @@ def note_load(ev, page):
             ev.counts[Counter.LINES_READ] += 1
 
 
-@jit
+@inline
 def note_store(ev, page, word, old, new, site, access):
     """Count and log a store of ``new`` over ``old`` to a word of a struct page."""
     if ev is not None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from workbench.abi import Abi, Role
-from workbench.mm._jit import jit
+from workbench.mm._jit import inline
 from workbench.mm.atomics import atomic_add_i32
 from workbench.mm.events import Access, note_load, note_store
 from workbench.series import Kernel
@@ -89,20 +89,20 @@ def memmap(kernel: Kernel, pages: np.ndarray, pageblock_flags: np.ndarray, start
     )
 
 
-@jit
+@inline
 def struct_page(vm, i):
     """Kernel virtual address of the struct page in row ``i``."""
     return vm.address + np.uint64(i) * _LINE
 
 
-@jit
+@inline
 def load(vm, i, word, ev):
     """Word ``word`` of row ``i``."""
     note_load(ev, i)
     return vm.pages[i, word]
 
 
-@jit
+@inline
 def store(vm, i, word, value, site, ev):
     """Store a whole word."""
     if ev is not None:
@@ -110,7 +110,7 @@ def store(vm, i, word, value, site, ev):
     vm.pages[i, word] = value
 
 
-@jit
+@inline
 def store_bits(vm, i, word, mask, value, site, ev):
     """Store a member smaller than a word: the bits of ``mask``, already in place."""
     new = (vm.pages[i, word] & ~mask) | value
@@ -119,7 +119,7 @@ def store_bits(vm, i, word, mask, value, site, ev):
     vm.pages[i, word] = new
 
 
-@jit
+@inline
 def page_ref_sub_return(vm, i, site, ev):
     """Locked decrement of _refcount; the value after it."""
     if ev is not None:

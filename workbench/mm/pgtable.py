@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from workbench.mm._jit import jit
+from workbench.mm._jit import borrowing, jit
 
 PTRS_PER_TABLE = 512
 USER_END = 1 << 47
@@ -107,31 +107,31 @@ def reserve(pt: PageTables, tables: int) -> PageTables:
     return larger
 
 
-@jit
+@borrowing
 def entry_index(addr, level):
     """Index into a table of ``level`` for a user address."""
     return (addr >> (12 + 9 * level)) & 511
 
 
-@jit
+@borrowing
 def entry_pfn(entry):
     """The pfn of a leaf entry."""
     return np.int64((entry & FRAME) >> _12)
 
 
-@jit
+@borrowing
 def is_leaf(entry, level):
     """Whether ``entry`` maps memory (or is one made inaccessible by PROT_NONE)."""
     return entry != _NONE and (level == 0 or (entry & _PSE) != _NONE)
 
 
-@jit
+@borrowing
 def is_devmap(entry):
     """Whether a leaf maps device memory, by the bit of any release: none has another use for either."""
     return (entry & _ANY_DEVMAP) != _NONE
 
 
-@jit
+@borrowing
 def walk(pt, addr):
     """Go down to the entry that maps ``addr``, or to the empty one where nothing does.
 
@@ -149,7 +149,7 @@ def walk(pt, addr):
         level -= 1
 
 
-@jit
+@borrowing
 def _take_table(pt):
     """A zeroed table; -1 where memory has run out."""
     if pt.state[_LEFT] == 0:
@@ -167,7 +167,7 @@ def _take_table(pt):
     return table
 
 
-@jit
+@borrowing
 def table_for(pt, addr, level):
     """The table of ``level`` for ``addr``, made with those above it where they are missing.
 
@@ -195,7 +195,7 @@ def table_for(pt, addr, level):
     return table
 
 
-@jit
+@borrowing
 def access(pt, addr, write):
     """What the processor does for one access: sets ACCESSED and DIRTY, or faults.
 
@@ -212,7 +212,7 @@ def access(pt, addr, write):
     return entry_pfn(entry) + ((addr & ((np.int64(1) << (12 + 9 * level)) - 1)) >> 12)
 
 
-@jit
+@borrowing
 def zap(pt, start, end):
     """Clear every leaf entry that maps a byte of ``[start, end)``; an entry mapped whole goes whole.
 
@@ -236,7 +236,7 @@ def zap(pt, start, end):
     return cleared
 
 
-@jit
+@borrowing
 def split_puds(pt, start, end):
     """Clear the 1 GiB entries that map a byte of ``[start, end)``: there is no other way to split one.
 
@@ -251,7 +251,7 @@ def split_puds(pt, start, end):
         addr = (addr & ~(size - 1)) + size
 
 
-@jit
+@borrowing
 def protect(pt, start, end, bits, mask, clear_pud):
     """In every leaf entry that lies in ``[start, end)``, replace the bits of ``mask`` by ``bits``.
 
@@ -272,7 +272,7 @@ def protect(pt, start, end, bits, mask, clear_pud):
         addr = base + size
 
 
-@jit
+@borrowing
 def move(pt, old, new, length, clear_pud):
     """Move leaf entries from ``[old, old + length)`` to ``new``.
 
@@ -296,12 +296,12 @@ def move(pt, old, new, length, clear_pud):
         addr = (addr & ~(size - 1)) + size
 
 
-@jit
+@borrowing
 def _is_empty(pt, table):
     return not pt.entries[table].any()
 
 
-@jit
+@borrowing
 def free_tables(pt, start, end):
     """Give back the tables of ``[start, end)`` that map nothing any more.
 
