@@ -29,17 +29,18 @@ def small_run(family="6.1"):
     run.empty_the_first()
     run.create_device("dax0.1", [(0x100000, 0x4000)], 2 * MIB)
     run.do("region_create", {"ok": True})
-    run.do("add_range", {"ok": True}, device="dax0.2", start="0x110000000", last="0x1101fffff")
+    run.do("add_range", {"ok": True, "size": 2 * MIB}, device="dax0.2", start="0x110000000", last="0x1101fffff")
     run.do("set_align", {"ok": True}, device="dax0.2", align=KIB4)
-    run.do("bind", {"ok": True}, device="dax0.2")
+    run.devices["dax0.2"] = ([(0x110000, 512)], KIB4)
+    run.bind("dax0.2")
     run.map("dax0.1")
     run.state("online", [(0x100000, 8), (0x13FFFE, 2)])
-    run.touch("dax0.1")
-    run.do("unbind", {"ok": True}, device="dax0.1")
-    run.do("resize_device", {"ok": True}, device="dax0.1", size=MIB)
+    run.unbind("dax0.1")
+    run.resize("dax0.1", [(0x100000, 0x200)])
+    run.resize("dax0.1", [], told=False, op="set_size")
     run.do("delete_device", {"ok": True}, device="dax0.1")
-    run.observe_devices(removed=["dax0.1"])
-    run.do("create_device", {"killed": True}, size=GIB, align=GIB)
+    run.observe_devices("dax0.2", removed=["dax0.1"])
+    run.do("create_device", {"ok": False, "errno": "ENOSPC"}, size=GIB, align=GIB)
     run.state("later", [(0x100000, 8)], note="a remark")
     return run
 
@@ -72,7 +73,7 @@ def change_json(folder, change):
 
 def test_the_run_is_sound_to_begin_with(folder):
     report = captures.verify(read(folder))
-    assert [state.status for state in report.states] == ["equal", "not-yet"]
+    assert [state.status for state in report.states] == ["equal", "equal"]
 
 
 # where the files are
@@ -208,11 +209,10 @@ def test_a_huge_file_is_refused_before_it_is_read(folder):
         (["states", 0, "actions", 0, "soft_reserved", 0], 5, "memory"),
         (["states", 0, "actions", 0, "soft_reserved", 0, "end"], "0x0", "soft_reserved"),
         (["states", 0, "actions", 0, "soft_reserved", 0, "end"], "0xffffffffffffffff", "soft_reserved"),
-        (["states", 0, "actions", 0, "result", "bound"], "yes", "bound 'yes'"),
         (["trailing_actions"], {}, "trailing_actions {}"),
         (["trailing_actions"], None, "trailing_actions None"),
         (["trailing_actions"], [5], "trailing_actions[0] is 5"),
-        (["trailing_actions"], [{"op": "bind", "device": "dax0.0"}], "bind has no result"),
+        (["trailing_actions"], [{"op": "bind", "result": {"ok": True}}], "bind has no device"),
         (["states", 0, "spans"], 4, "spans"),
         (["states", 0, "spans", 0], "span", "spans"),
         (["states", 0, "spans", 0, "pfn"], 0x100000, "pfn"),
@@ -269,12 +269,17 @@ def test_more_spans_than_a_run_can_have_are_refused(folder):
     assert "2,048 spans" in refusal(folder)
 
 
-def test_a_run_that_binds_without_end_is_refused(tmp_path):
-    """16 TiB again and again: each time a second of bookkeeping."""
-    run = small_run()
-    run.capture["states"][0]["actions"][0]["soft_reserved"] = [{"start": "0x0", "end": hex(1 << 44)}]
-    run.capture["states"][0]["actions"][1:] = [{"op": "bind", "device": "dax0.0", "result": {"ok": True}}] * 10_000
-    assert "all bindings of the run together" in refusal(run.write(tmp_path))
+def test_a_run_that_binds_without_end_is_refused(folder):
+    """16 TiB again and again: each time seconds of bookkeeping."""
+    stores = [{"op": op, "device": "dax0.0", "result": {"ok": True}} for op in ("unbind", "bind")]
+
+    def change(content):
+        first = content["states"][0]["actions"][0]
+        first["soft_reserved"] = [{"start": "0x100000000", "end": hex(17 << 40)}]
+        content["states"][0]["actions"] = [first, *stores * 1000]
+
+    change_json(folder, change)
+    assert "over 4294967296 in one run" in refusal(folder)
 
 
 # spans that overlap
@@ -407,7 +412,7 @@ def test_a_flipped_bit_fails_the_checksum(folder):
     assert "is no sound zip archive (Bad CRC" in refusal(folder)
 
 
-@pytest.mark.parametrize("keep", [0, 1, 21, 100, 1000, -1, -30])
+@pytest.mark.parametrize("keep", [0, 1, 21, 100, 500, -1, -30])
 def test_a_truncated_archive_is_refused(keep, folder):
     data = (folder / "pages.npz").read_bytes()
     (folder / "pages.npz").write_bytes(data[:keep])
@@ -515,7 +520,7 @@ def other_runs():
     yield capture | {"kind": "boot", "actions": [{"op": "boot", "result": {"devices": []}}]}, {}
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(run=st.sampled_from(list(other_runs())), data=st.data())
 def test_anything_at_any_place_is_verified_or_refused(run, data, tmp_path_factory):
     capture, arrays = copy.deepcopy(run[0]), run[1]
@@ -531,7 +536,7 @@ def test_anything_at_any_place_is_verified_or_refused(run, data, tmp_path_factor
     assert all(line.isprintable() for line in captures.as_text([report]))
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_any_damage_to_the_archive_is_verified_or_refused(data, tmp_path_factory):
     folder = small_run().write(tmp_path_factory.mktemp("run"))

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from workbench.abi import WORDS
 from workbench.abi.constants import PAGE_SHIFT
 from workbench.dax.device import DaxFile
 from workbench.dax.region import DevDax
@@ -32,7 +33,7 @@ from workbench.lab.difference import differences
 from workbench.machine import CreateRefused, Machine, PlainFile, Process
 from workbench.machine.ordinary import HugePageFile, give_huge_page, map_huge_pages, set_struct_pages
 from workbench.mm import PageArray
-from workbench.mm.gup import Backing
+from workbench.mm.gup import Backing, Pinned
 from workbench.mm.madvise import Madv
 from workbench.mm.mmap import Map, Prot, Vma
 from workbench.mm.pgtable import FRAME, Level, is_leaf
@@ -41,6 +42,7 @@ from workbench.series import Kernel
 Action = dict[str, Any]
 Result = dict[str, Any]
 Ranges = tuple[tuple[int, int], ...]
+T = TypeVar("T")
 
 _MEMMAP_LINE = re.compile(r"(memmap_init_zone_device initialised \d{1,15} pages) in \d+ms")
 _FAILURE_LINE = re.compile(r"Memory failure: |Injecting memory failure|Soft offlining|soft offline: |Unpoison: ")
@@ -53,10 +55,10 @@ _LOW_RAM = (0x10_0000, 2 << 30)
 """Memory below 4 GiB of a machine with UEFI, in bytes."""
 _ORDINARY_BYTES = 64 << 30
 """Physical memory whose struct pages a record of ordinary huge pages may show."""
-_MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, StopIteration)
-"""What a record of a wrong form runs into where its members are not checked one by one."""
 _MAX_COUNT = 1 << 24
 """Most accesses, pages or entries of one action: 64 GiB of base pages."""
+_MAX_INITIALISED = 1 << 32
+"""Most struct pages that the bindings of a run may initialise together, 16 TiB of memory: seconds of bookkeeping."""
 _FREE_OF_COMPARISON = {"inferred", "note", "kernel_log", "failed_step"}
 """Members of a result that say where it comes from."""
 
@@ -87,7 +89,7 @@ class Tally:
 
 
 @dataclass
-class Mapping:
+class Mapped:
     """A mapping under its recorded name."""
 
     process: Process
@@ -126,12 +128,14 @@ class Replay:
     persistent_memory: Ranges = ()
     memory: Ranges = ()
     handles: dict[str, Any] = field(default_factory=dict)
-    mappings: dict[str, Mapping] = field(default_factory=dict)
+    mappings: dict[str, Mapped] = field(default_factory=dict)
     unbinding: str = ""
     unbacked: Vma | None = None
     case: str = ""
     _unread: Counter[str] = field(default_factory=Counter)
     _log_seen: int = 0
+    _log_counted: int = 0
+    _initialised: int = 0
     _destroys_all: bool = False
 
     def do_all(self, actions: Iterable[Action], *, determined: bool = True) -> None:
@@ -154,6 +158,7 @@ class Replay:
     def result_of(self, action: Action) -> Result | None:
         """Do one action; its result in the captures' form, None where it has none or cannot be told."""
         handler = _HANDLERS.get(action["op"])
+        self._count_initialised(action["op"])
         self._destroy_idle(action)
         if handler is None or not self.followed:
             self.followed = False
@@ -170,8 +175,15 @@ class Replay:
             if refusal.errno is None:
                 raise  # not the kernel's refusal: the workbench has not the memory, or the record is malformed
             return {"errno": refusal.errno_name}
-        except _MALFORMED as wrong:
-            raise refused(action["op"], f"has arguments that nothing can be done with ({wrong!r:.80})") from wrong
+
+    def _count_initialised(self, op: str) -> None:
+        """A run that binds all memory without end is refused."""
+        log = self.machine.log if self.machine else []
+        lines = filter(_MEMMAP_LINE.match, log[self._log_counted :])
+        self._initialised += sum(int(line.split()[2]) for line in lines)
+        self._log_counted = len(log)
+        if self._initialised > _MAX_INITIALISED:
+            raise refused(op, f"comes after {self._initialised} pages bound, over {_MAX_INITIALISED} in one run")
 
     def _destroy_idle(self, action: Action) -> None:
         """A command that destroys all devices is recorded by the ones whose end was seen; idle ones went too.
@@ -252,11 +264,11 @@ class Replay:
         """The process that acts."""
         return self.on().process(text(action, "process", action["op"]))
 
-    def handle(self, action: Action) -> Any:
-        """What the record's handle stands for."""
-        name = text(action, "handle", action["op"])
-        if name not in self.handles:
-            raise refused(action["op"], f"uses handle {name}, which nothing returned")
+    def handle(self, action: Action, kind: Any, key: str = "handle") -> Any:
+        """What the record's handle stands for, of type ``kind``."""
+        name = text(action, key, action["op"])
+        if not isinstance(self.handles.get(name), kind):
+            raise refused(action["op"], f"uses {key} {name}, which nothing of that kind was returned as")
         return self.handles[name]
 
     def log_lines(self) -> Counter[str]:
@@ -307,18 +319,32 @@ _OK = {"ok": True}
 
 
 def _size(action: Action, key: str = "length") -> int:
-    return get(action, key, int, action["op"])
+    value: int = get(action, key, int, action["op"])
+    if not -(1 << 63) <= value < 1 << 64:
+        raise refused(action["op"], f"has {key} {value}, which no word of 64 bits holds")
+    return value
 
 
-def _count(action: Action, key: str) -> int:
+def _count(action: Action, key: str, least: int = 0) -> int:
     count = _size(action, key)
-    if not 0 <= count <= _MAX_COUNT:
-        raise refused(action["op"], f"has {key} {count}; from 0 to {_MAX_COUNT} can be done")
+    if not least <= count <= _MAX_COUNT:
+        raise refused(action["op"], f"has {key} {count}; from {least} to {_MAX_COUNT} can be done")
     return count
 
 
 def _address(action: Action, key: str = "addr") -> int:
     return number(action, key, action["op"])
+
+
+def _listed(action: Action, key: str) -> list[Any]:
+    """A list that may be absent."""
+    return get(action, key, list, action["op"]) if key in action else []
+
+
+def _one_of(known: Mapping[str, T], name: str, action: Action, key: str) -> T:
+    if name not in known:
+        raise refused(action["op"], f"has {key} {name!r:.40}, which is not known")
+    return known[name]
 
 
 def _device(action: Action) -> str:
@@ -327,6 +353,16 @@ def _device(action: Action) -> str:
 
 def _recorded(action: Action) -> Result:
     return get(action, "result", dict, action["op"]) if "result" in action else {}
+
+
+def _recorded_addr(action: Action) -> int | None:
+    result = _recorded(action)
+    return number(result, "addr", action["op"]) if "addr" in result else None
+
+
+def _recorded_mapping(action: Action) -> str:
+    result = _recorded(action)
+    return text(result, "mapping", action["op"]) if "mapping" in result else ""
 
 
 # the machine and its memory
@@ -368,7 +404,7 @@ def _boot_by_command_line(replay: Replay, soft_reserved: Ranges) -> Result:
 def _memory(action: Action, kind: str) -> Ranges:
     """Start and end of each stretch of memory of one kind, in bytes."""
     memory = []
-    for stretch in get(action, kind, list, "boot") if kind in action else []:
+    for stretch in _listed(action, kind):
         if not isinstance(stretch, dict):
             raise refused("boot", f"has {stretch!r:.40} for memory")
         start, end = (number(stretch, bound, "boot") for bound in ("start", "end"))
@@ -386,8 +422,8 @@ def _init_labels(replay: Replay, action: Action) -> Result:
 def _create_namespace(replay: Replay, action: Action) -> Result:
     align = _size(action, "align")
     device = replay.on().create_namespace(_size(action, "size"), align, text(action, "map", action["op"]))
-    namespace = next(each for each in replay.on().namespaces() if each.nd_pfn is not None)
-    layout = namespace.nd_pfn
+    layouts = {each.name: each.nd_pfn for each in replay.on().namespaces()}
+    layout = layouts[device.name.replace("dax", "namespace")]
     assert layout is not None
     return {
         "ok": True,
@@ -455,7 +491,7 @@ def _store(name: str, key: str | None = None) -> Callable[[Replay, Action], Resu
 
     def do(replay: Replay, action: Action) -> Result:
         store = getattr(replay.on(), name)
-        store(_device(action), *([action.get(key)] if key else []))
+        store(_device(action), *([get(action, key, int | str, name)] if key else []))
         return _OK
 
     return do
@@ -467,10 +503,10 @@ def _store(name: str, key: str | None = None) -> Callable[[Replay, Action], Resu
 def _open(replay: Replay, action: Action) -> Result:
     process = replay.process(action)
     if "device" in action:
-        direct = "DIRECT" in action.get("flags", ())
+        direct = "DIRECT" in _listed(action, "flags")
         opened: Any = process.open(_device(action), text(action, "mode", "open"), direct=direct)
     else:
-        opened = replay.handles[text(action, "file", "open")]
+        opened = replay.handle(action, PlainFile, "file")
     if "handle" in action:
         replay.handles[text(action, "handle", "open")] = opened
     return _OK
@@ -482,32 +518,36 @@ def _close(replay: Replay, action: Action) -> Result:
 
 
 def _make_file(replay: Replay, action: Action) -> None:
-    replay.handles[text(action, "file", "make_file")] = PlainFile(_size(action))
+    replay.handles[text(action, "file", "make_file")] = PlainFile(_count(action, "length"))
 
 
 def _flags(action: Action) -> int:
     flags = 0
     for flag in get(action, "flags", list, action["op"]):
         name = str(flag).replace("HUGETLB_2M", "HUGE_2MB").replace("HUGETLB_1G", "HUGE_1GB")
-        flags |= int(name, 16) if name.startswith("0x") else int(Map[name])
+        bits = number({"flags": name}, "flags", action["op"]) if name.startswith("0x") else None
+        flags |= int(_one_of(Map.__members__, name, action, "flags")) if bits is None else bits
     return flags
 
 
 def _prot(action: Action) -> Prot:
-    letters = text(action, "prot", action["op"])
-    return Prot(0) if letters == "none" else Prot(sum(_CHARACTER[letter] for letter in letters))
+    letters, prot = text(action, "prot", action["op"]), Prot(0)
+    for letter in "" if letters == "none" else letters:
+        prot |= _one_of(_CHARACTER, letter, action, "prot")
+    return prot
 
 
 def _mmap(replay: Replay, action: Action) -> Result:
     """The kernel's choice of an address is the record's; what the address must be a multiple of is computed."""
     if "ANONYMOUS" in get(action, "flags", list, "mmap"):
         return _mmap_anonymous(replay, action)
-    process, file, result = replay.process(action), replay.handle(action), _recorded(action)
-    flags, rule = _flags(action), action.get("addr_rule")
-    recorded = int(result["addr"], 16) if "addr" in result else None
-    addr = 0
-    if rule is not None:
-        unit, plus = (get(rule, key, int, "mmap addr_rule") for key in ("aligned_to", "plus"))
+    process, file, recorded = replay.process(action), replay.handle(action, DaxFile), _recorded_addr(action)
+    flags, addr = _flags(action), 0
+    if "addr_rule" in action:
+        rule = get(action, "addr_rule", dict, "mmap") | {"op": "mmap addr_rule"}
+        unit, plus = _size(rule, "aligned_to"), _size(rule, "plus")
+        if unit < 1:
+            raise refused("mmap addr_rule", f"has aligned_to {unit}")
         addr = recorded if recorded is not None else _free_address(process, _size(action), unit) + plus
         if addr % unit != plus % unit:
             raise refused("mmap", f"went to {addr:#x}, against its own rule")
@@ -515,20 +555,19 @@ def _mmap(replay: Replay, action: Action) -> Result:
     align = file.inode.dev_dax.align
     chosen = recorded if recorded is not None and recorded % align == own % align else None
     start = process.mmap(file, _size(action), _size(action, "offset"), _prot(action), flags, addr, chosen)
-    name = text(result, "mapping", "mmap") if "mapping" in result else ""
-    replay.mappings[name] = Mapping(process, file.inode.dev_dax.name, start, _size(action), align)
+    name = _recorded_mapping(action)
+    replay.mappings[name] = Mapped(process, file.inode.dev_dax.name, start, _size(action), align)
     return {"ok": True, "addr": hex(start), "mapping": name, "addr_mod_align": start % align}
 
 
 def _mmap_anonymous(replay: Replay, action: Action) -> Result:
     """Huge pages of the page allocator: transparent ones, unless the flags ask for hugetlb's."""
-    flags, process, result = get(action, "flags", list, "mmap"), replay.process(action), _recorded(action)
-    backing = Backing.HUGETLB if {"HUGETLB", "HUGETLB_2M", "HUGETLB_1G"} & set(flags) else Backing.ANONYMOUS
+    flags, process = get(action, "flags", list, "mmap"), replay.process(action)
+    backing = Backing.HUGETLB if any(str(flag).startswith("HUGETLB") for flag in flags) else Backing.ANONYMOUS
     level = Level.PUD if "HUGETLB_1G" in flags else Level.PMD
-    chosen = _address(result | {"op": "mmap"}) if "addr" in result else None
-    vma = map_huge_pages(process.mm, HugePageFile(backing, level), _size(action), chosen)
-    name = text(result, "mapping", "mmap") if "mapping" in result else ""
-    replay.mappings[name] = Mapping(process, "", vma.start, vma.length, level.size)
+    vma = map_huge_pages(process.mm, HugePageFile(backing, level), _size(action), _recorded_addr(action))
+    name = _recorded_mapping(action)
+    replay.mappings[name] = Mapped(process, "", vma.start, vma.length, level.size)
     replay.unbacked = vma
     return {"ok": True, "addr": hex(vma.start), "mapping": name}
 
@@ -554,8 +593,7 @@ def _mlock(replay: Replay, action: Action) -> Result:
 
 
 def _mremap(replay: Replay, action: Action) -> Result:
-    process, result, addr = replay.process(action), _recorded(action), _address(action)
-    chosen = int(result["addr"], 16) if "addr" in result else None
+    process, addr, chosen = replay.process(action), _address(action), _recorded_addr(action)
     may_move = "MAYMOVE" in get(action, "flags", list, "mremap")
     old, new = _size(action, "old_length"), _size(action, "new_length")
     start = process.mremap(addr, old, new, may_move=may_move, chosen=chosen)
@@ -566,15 +604,17 @@ def _mremap(replay: Replay, action: Action) -> Result:
 
 
 def _madvise(replay: Replay, action: Action) -> Result:
-    advice = Madv[text(action, "advice", "madvise")]
+    advice = _one_of(Madv.__members__, text(action, "advice", "madvise"), action, "advice")
     replay.process(action).madvise(_address(action), _size(action), advice)
     return _OK
 
 
 def _touch(replay: Replay, action: Action) -> Result:
-    write = get(action, "write", bool, "touch")
-    count, stride = (_count(action, "count"), _size(action, "stride")) if "count" in action else (1, 1)
-    value = replay.process(action).touch(_address(action), count, stride, write)
+    write, addr = get(action, "write", bool, "touch"), _address(action)
+    count, stride = (_count(action, "count", least=1), _size(action, "stride")) if "count" in action else (1, 1)
+    if not 0 <= addr + (count - 1) * stride < 1 << 64:
+        raise refused("touch", f"goes on from {addr:#x} to where there are no addresses")
+    value = replay.process(action).touch(addr, count, stride, write)
     if value is None:
         replay.tally.assumed += 1
         value = _recorded(action).get("value")
@@ -592,16 +632,27 @@ def _exit(replay: Replay, action: Action) -> Result:
 
 
 def _file_operation(name: str, *keys: str) -> Callable[[Replay, Action], Result]:
-    """A call on a device's file that it does not have, or on a plain one."""
+    """A call on a device's file that it does not have."""
 
     def do(replay: Replay, action: Action) -> Result:
-        file = replay.handle(action)
-        if isinstance(file, DaxFile):
-            value = getattr(file, name)(*(action[key] for key in keys))
-        else:
-            copy = {"read": replay.process(action).read_file, "write": replay.process(action).write_file}[name]
-            value = copy(file, _size(action), _address(get(action, "buffer", dict, name) | {"op": name}))
+        file = replay.handle(action, DaxFile)
+        value = getattr(file, name)(*(get(action, key, int | str, name) for key in keys))
         return _OK if value is None else {"ok": True, "value": value}
+
+    return do
+
+
+def _copy(name: str) -> Callable[[Replay, Action], Result]:
+    """Read or write: between a plain file and a buffer in device memory, or on a device's file that has none."""
+    on_device = _file_operation(name, "length")
+
+    def do(replay: Replay, action: Action) -> Result:
+        if isinstance(replay.handle(action, DaxFile | PlainFile), DaxFile):
+            return on_device(replay, action)
+        process = replay.process(action)
+        copy = process.read_file if name == "read" else process.write_file
+        buffer = get(action, "buffer", dict, name) | {"op": name}
+        return {"ok": True, "value": copy(replay.handle(action, PlainFile), _count(action, "length"), _address(buffer))}
 
     return do
 
@@ -632,9 +683,11 @@ def _get(replay: Replay, action: Action) -> Result:
 
 
 def _release(replay: Replay, action: Action) -> Result:
-    held = replay.handles.pop(text(action, "handle", action["op"]), None)
-    if held is None:
+    name = text(action, "handle", action["op"])
+    if name not in replay.handles:
         return {"errno": "EBADF"}
+    held = replay.handle(action, Pinned)
+    del replay.handles[name]
     replay.process(action).release(held, dirty=bool(action.get("dirty")))
     return _OK
 
@@ -681,7 +734,10 @@ def _read_pagemap(replay: Replay, action: Action) -> Result:
 
 
 def _read_smaps(replay: Replay, action: Action) -> Result:
-    return dict(replay.process(action).smaps())
+    process = replay.process(action)
+    if not process.mm.vmas:
+        raise refused("read_smaps", "is of a process that maps nothing")
+    return dict(process.smaps())
 
 
 def _read_kpageflags(replay: Replay, action: Action) -> Result:
@@ -698,19 +754,28 @@ def _read_kpageflags(replay: Replay, action: Action) -> Result:
 
 def _read_struct_pages(replay: Replay, action: Action) -> Result:
     """What a reader outside the machine sees of some struct pages."""
-    first, nr_pages = pfn(action, "pfn", action["op"]), _count(action, "nr_pages")
+    first, nr_pages = pfn(action, "pfn", action["op"]), _count(action, "nr_pages", least=1)
     array, recorded = replay.on().array, _recorded(action)
     rows = array.view(first, nr_pages).copy()
     if "flag" in action:
         bit = np.uint64(array.kernel.abi.flag(text(action, "flag", action["op"])))
         return {"pages_with_flag": np.flatnonzero(rows[:, 0] & bit).tolist()}
     if "words" in recorded:
-        words = get(recorded, "words", list, action["op"])
-        theirs = np.array([[int(str(word), 16) for word in page] for page in words], np.uint64)
-        replay.pointers_now().resolve(rows, theirs)
-        same = rows.shape == theirs.shape and bool((rows == theirs).all())
-        return {"words": words if same else [[hex(int(word)) for word in row] for row in rows]}
+        theirs = _words(recorded, action["op"])
+        if theirs.shape == rows.shape:
+            replay.pointers_now().resolve(rows, theirs)
+        same = np.array_equal(rows, theirs)
+        return {"words": recorded["words"] if same else [[hex(int(word)) for word in row] for row in rows]}
     return {"flags_word": hex(int(rows[0, 0]))}
+
+
+def _words(recorded: Result, op: str) -> np.ndarray:
+    """Recorded words of struct pages, uint64[n, 8]."""
+    pages = get(recorded, "words", list, op)
+    if not all(isinstance(page, list) and len(page) == WORDS for page in pages):
+        raise refused(op, f"has words that are not {WORDS} a page")
+    words = [number({"words": word}, "words", op) for page in pages for word in page]
+    return np.array(words, np.uint64).reshape(-1, WORDS)
 
 
 def _read_seed(replay: Replay, action: Action) -> Result:
@@ -767,11 +832,14 @@ def _look_at_page_tables(replay: Replay, action: Action) -> Result:
     if "addr" in action:
         addr = _address(action)
     else:  # the device's last mapping
-        mapping = [each for each in replay.mappings.values() if each.device == _device(action)][-1]
-        addr = mapping.start + _size(action, "offset")
+        starts = [each.start for each in replay.mappings.values() if each.device == _device(action)]
+        if not starts:
+            raise refused("observe", f"walks to {_device(action)}, which nothing maps")
+        addr = starts[-1] + _size(action, "offset")
     for at, (level, entry) in enumerate(replay.process(action).mm.walk_levels(addr)):
         if not is_leaf(np.uint64(entry), int(level)) and entry and at < len(recorded):
-            entry = entry & ~int(FRAME) | int(recorded[at]["entry"], 16) & int(FRAME)
+            theirs = number(get({"levels": recorded[at]}, "levels", dict, "observe"), "entry", "observe levels")
+            entry = entry & ~int(FRAME) | theirs & int(FRAME)
         levels.append({"level": Level(level).name, "entry": hex(entry)})
     return {"levels": levels}
 
@@ -829,8 +897,8 @@ _HANDLERS: dict[str, Callable[[Replay, Action], Result | None]] = {
     "touch": _touch,
     "fork": _fork,
     "exit": _exit,
-    "read": _file_operation("read", "length"),
-    "write": _file_operation("write", "length"),
+    "read": _copy("read"),
+    "write": _copy("write"),
     "lseek": _file_operation("lseek", "offset", "whence"),
     "fallocate": _file_operation("fallocate", "mode", "offset", "length"),
     "ftruncate": _file_operation("ftruncate", "length"),
