@@ -190,7 +190,7 @@ class Run:
             soft_reserved=where,
         )
 
-    def create_namespace(self, size: int, align: int, map: str) -> tuple[int, int]:
+    def create_namespace(self, size: int, align: int, map: str, labels: bool = True) -> tuple[int, int]:
         """A namespace at the start of the memory; the first pfn of its data and the pfn after its end."""
         start = self.memory[0][0] * 4096
         step = max(align, 2 * MIB)
@@ -200,7 +200,8 @@ class Run:
         reserve, free = (INFO_BLOCK // 4096, (data - start - INFO_BLOCK) // 4096) if map == "dev" else (0, 0)
         self.machine.bind([(start >> 12, (end - start) >> 12)], align, reserve, free)
         self.devices["dax0.0"] = ([(start >> 12, (end - start) >> 12)], align)
-        self.do("init_labels", {"ok": True})
+        if labels:
+            self.do("init_labels", {"ok": True})
         self.do(
             "create_namespace",
             {

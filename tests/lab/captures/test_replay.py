@@ -7,12 +7,10 @@ equal; where it must not, the reason is in the test's name.
 
 import pytest
 
-from tests.lab.captures.recorder import GIB, KIB4, MIB, Run
+from tests.lab.captures.recorder import FAMILIES, GIB, KIB4, MIB, Run
 from workbench.lab import captures
 
 REGION = (4 * GIB, 12 * GIB)
-
-
 """Soft-reserved memory as the recorded machines have it."""
 
 
@@ -62,6 +60,39 @@ def test_a_namespace_is_made_again_after_it_was_destroyed(tmp_path):
     data, _ = run.create_namespace(GIB, KIB4, "dev")
     run.state("again", [(5 << 18, 64), (data, 64)])
     assert_equal(replay(run, tmp_path))
+
+
+@pytest.mark.parametrize("map", ["mem", "dev"])
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("start", "size", "align"),
+    [
+        (5 * GIB, 3 * GIB + 18 * MIB, GIB),
+        (5 * GIB + 2 * MIB, 64 * MIB + KIB4, 2 * MIB),
+        (5 * GIB, 64 * MIB + 12 * KIB4, 2 * MIB),
+        (5 * GIB + 6 * MIB, 64 * MIB + 12 * KIB4, KIB4),
+    ],
+)
+def test_the_end_of_a_namespace_is_cut_where_its_region_is_no_multiple(family, map, start, size, align, tmp_path):
+    """Without labels a namespace is its whole region, of any size; user space checks the size only with labels."""
+    run = Run(family, "k-cut")
+    run.boot_persistent((start, start + size))
+    data, end = run.create_namespace(size, align, map, labels=False)
+    assert end << 12 < start + size
+    run.state("online", [(start >> 12, 64), (data, 64), (end - 64, 64), (end, 8)])
+    assert_equal(replay(run, tmp_path))
+
+
+def test_with_labels_a_size_that_is_no_multiple_is_refused(tmp_path):
+    run = Run("6.1")
+    run.boot_persistent((5 * GIB, 9 * GIB))
+    run.do("init_labels", {"ok": True})
+    run.do("create_namespace", {"errno": "EINVAL"}, size=GIB + 2 * MIB, align=2 * MIB, map="mem")
+    run.do("create_namespace", {"errno": "ENOSPC"}, size=8 * GIB, align=2 * MIB, map="mem")
+    run.state("refused", [(5 << 18, 64)])
+    report = replay(run, tmp_path)
+    assert_equal(report)
+    assert report.states[0].results.compared == 4
 
 
 def test_two_soft_reserved_regions(tmp_path):
