@@ -39,7 +39,7 @@ _TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 _SIDE = 0.05
 """How far before and after stand apart, in decades of the size."""
 
-_WHY = {
+PRICES_IN_WORDS = {
     "read": "reading lines in sequence",
     "write": "writing changed lines back",
     "locked": "locked operations",
@@ -218,7 +218,7 @@ def explore_point(
     prices = medium(struct_pages_in, seed_fit().media)
     rows = [(phase, state) for phase in PHASES for state in STATES]
     fig = go.Figure()
-    costs = [_costs(prices, _events(size, align, *row)) for row in rows]
+    costs = [costs_of(prices, _events(size, align, *row)) for row in rows]
     for price, (label, color) in PRICE_LOOKS.items():
         fig.add_bar(
             orientation="h",
@@ -268,7 +268,7 @@ def explore_point(
         caption=f"{prices.label}. Events a page, derived: {counts}.",
         alt="Four stacked bars, nanoseconds a page. "
         + " ".join(
-            f"{phase} {state}: {sum(cost.values()):.1f}, most of it {_WHY[_most(cost)]}."
+            f"{phase} {state}: {sum(cost.values()):.1f}, most of it {PRICES_IN_WORDS[dearest(cost)]}."
             for (phase, state), cost in zip(rows, costs, strict=True)
         )
         + f" {reason}",
@@ -285,13 +285,13 @@ def why(prices: Medium, size: int, align: int) -> str:
     """
     said = []
     for phase in PHASES:
-        before, after = (_costs(prices, _events(size, align, phase, state)) for state in STATES)
+        before, after = (costs_of(prices, _events(size, align, phase, state)) for state in STATES)
         gain = sum(before.values()) / sum(after.values())
         saved = {price: before[price] - after[price] for price in before}
         if gain < 1.05:
-            said.append(f"{phase} {gain:.1f}×: {_WHY[_most(after)]} stay")
+            said.append(f"{phase} {gain:.1f}×: {PRICES_IN_WORDS[dearest(after)]} stay")
         else:
-            said.append(f"{phase} {gain:.1f}×: saves {_WHY[_most(saved)]}")
+            said.append(f"{phase} {gain:.1f}×: saves {PRICES_IN_WORDS[dearest(saved)]}")
     return "; ".join(said)
 
 
@@ -327,7 +327,7 @@ def _events(size: int, align: int, phase: str, state: str) -> PinEvents:
     return pin_events(PHASES[phase], size, align, state == "after", KERNELS[state])
 
 
-def _costs(prices: Medium, events: PinEvents) -> dict[str, float]:
+def costs_of(prices: Medium, events: PinEvents) -> dict[str, float]:
     """Nanoseconds a page by price."""
     counted = {
         "read": (events.lines_read, prices.read_ns),
@@ -337,7 +337,8 @@ def _costs(prices: Medium, events: PinEvents) -> dict[str, float]:
     return {name: number * ns / events.pages for name, (number, ns) in counted.items()}
 
 
-def _most(costs: dict[str, float]) -> str:
+def dearest(costs: dict[str, float]) -> str:
+    """The price that most of ``costs`` goes to."""
     return max(costs, key=lambda price: costs[price])
 
 

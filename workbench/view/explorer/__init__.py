@@ -17,6 +17,7 @@ from workbench.errors import WorkbenchError
 from workbench.lab.device_cost import device_cost
 from workbench.series import PATCHES
 from workbench.view.cost import cost_table
+from workbench.view.explorer.timing import TimingExplorer
 from workbench.view.export import Exporter
 from workbench.view.memory_map import MemoryMap, device
 
@@ -72,7 +73,7 @@ class Explorer(widgets.VBox):
         )
         self.save = widgets.Button(description="Save this view", tooltip="as a figure for a paper, SVG")
         self.said, self.cost, self.saved = widgets.HTML(), widgets.HTML(), widgets.HTML()
-        self.map_box = widgets.VBox()
+        self.map_box, self.timing = widgets.VBox(), TimingExplorer()
         self.shown: MemoryMap | None = None
         controls = [self.size, self.align, self.map, self.kernel, self.before, self.play]
         row = {"flex_flow": "row wrap", "align_items": "center"}
@@ -83,6 +84,7 @@ class Explorer(widgets.VBox):
                 self.map_box,
                 widgets.HBox([self.save, self.saved], layout=row),
                 self.cost,
+                self.timing,
             ]
         )
         self.save.on_click(self._save)

@@ -436,7 +436,8 @@ class Model:
 
 def _stores(name: str, trace: xr.Dataset, happened: bool) -> Stores:
     what = trace.attrs.get("what")
-    return Stores(f"{name}: {what}" if what else name, trace, happened=happened)
+    title = name if what is None else what if what.startswith(f"{name}(") else f"{name}: {what}"
+    return Stores(title, trace, happened=happened)
 
 
 def _rows(array: PageArray, start_pfn: int, pfns: Sequence[int]) -> dict[int, list[int]]:

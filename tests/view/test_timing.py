@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The timing views: published marks as printed, modelled times from counts by hand, a reason, and what is touched."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from workbench.errors import WorkbenchError
+from workbench.lab.cost import seed_fit
+from workbench.lab.pin_events import GET_FAST, PATHS, PIN_FAST, PUT_PAGE, UNPIN, UNPIN_RANGE
+from workbench.lab.published import published
+from workbench.lab.sweep import Point
+from workbench.view.explorer.timing import TimingExplorer
+from workbench.view.export import description
+from workbench.view.timing import MEDIA, STATES, Timing, measure, timing_figure, touched, why
+
+GiB, MiB2 = 1 << 30, 2 << 20
+
+
+def drawn(figure, name: str) -> list[float]:
+    """Values of a line of the upper panel."""
+    (found,) = (trace for trace in figure.data if trace.name == name)
+    return list(found.y)
+
+
+def test_published_times_are_drawn_as_printed():
+    figure = timing_figure(Timing(16 * GiB, MiB2, "pmem", "5.16+11", UNPIN))
+    for state, after in (("without the series", False), ("with the series", True)):
+        printed = [published()[f"seed-{size}-altmap-put"].ms(after) for size in (16384, 127004)]
+        assert sorted(drawn(figure, f"published, {state}")) == sorted(printed)
+    assert "published, 6.1, folios" not in [trace.name for trace in figure.data]
+
+
+def test_a_medium_that_nobody_measured_has_no_published_mark_and_says_so():
+    figure = timing_figure(Timing(16 * GiB, MiB2, "cxl", "5.16+11", UNPIN))
+    assert figure.layout.meta["origin"] == "modelled"
+    assert "EXTRAPOLATED (cxl)" in description(figure)[0]
+
+
+def test_the_model_is_its_prices_times_counts_by_hand():
+    """unpin_user_pages() of 512 pages: each line read, two written, three locked; without: 512, 512, 1024."""
+    pmem = seed_fit().media["pmem"]
+    compound = 512 * pmem.read_ns + 2 * pmem.write_ns + 3 * pmem.locked_ns
+    base = 512 * (pmem.read_ns + pmem.write_ns + 2 * pmem.locked_ns)
+    assert Timing(MiB2, MiB2, "pmem", "5.16+11", UNPIN).ms() == pytest.approx(compound / 1e6)
+    assert Timing(MiB2, MiB2, "pmem", "5.16+0", UNPIN).ms() == pytest.approx(base / 1e6)
+    assert f"{base / compound:.1f}× less" in why(Timing(MiB2, MiB2, "pmem", "5.16+11", UNPIN))
+
+
+def test_why_names_the_dominating_event():
+    assert "locked operations" in why(Timing(GiB, MiB2, "dram", "5.16+11", PIN_FAST))
+    assert why(Timing(GiB, MiB2, "dram", "5.16+11", PIN_FAST)).endswith("as much as without the series")
+    assert re.search(r"of it writing changed lines back$", why(Timing(GiB, MiB2, "pmem", "5.16+0", UNPIN)))
+    assert "saves writing changed lines back" in why(Timing(GiB, MiB2, "pmem", "6.1", UNPIN))
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_path_medium_and_align_is_drawn_on_log_axes(path):
+    for place in MEDIA:
+        for align in (4 << 10, MiB2, GiB):
+            figure = timing_figure(Timing(GiB, align, place, "6.1", path))
+            axes = (figure.layout.xaxis, figure.layout.yaxis, figure.layout.yaxis2)
+            assert [axis.type for axis in axes] == ["log"] * 3
+            low, high = (10**end for end in figure.layout.yaxis2.range)
+            gains = [y for trace in figure.data if trace.yaxis == "y2" for y in trace.y]
+            assert low < min(gains) <= max(gains) < high
+
+
+def test_measured_points_have_their_samples_as_bars():
+    run = {
+        Point(GiB, MiB2, state): {"get": [1.0, 3.0, 2.0], "put": [k, k + 2.0]}
+        for k, state in ((5.0, "before"), (1.0, "after"))
+    }
+    at = Timing(GiB, MiB2, "dram", "5.16+11", PIN_FAST)
+    (line,) = (trace for trace in timing_figure(at, run).data if trace.name == "measured, with the series")
+    assert (list(line.y), list(line.error_y.array), list(line.error_y.arrayminus)) == ([2.0], [1.0], [1.0])
+    put = timing_figure(Timing(GiB, MiB2, "dram", "5.16+11", UNPIN), run)
+    assert drawn(put, "measured, without the series") == [6.0]
+    for other in (Timing(GiB, MiB2, "pmem", "5.16+11", PIN_FAST), Timing(GiB, MiB2, "dram", "5.16+11", PUT_PAGE)):
+        assert "measured" not in timing_figure(other, run).layout.meta["origin"]
+
+
+def test_this_machine_measures_both_states():
+    found = measure(MiB2, MiB2, samples=2)
+    assert set(found) == {Point(MiB2, MiB2, "before"), Point(MiB2, MiB2, "after")}
+    assert all(len(ms) == 2 and min(ms) > 0 for phases in found.values() for ms in phases.values())
+    with pytest.raises(WorkbenchError, match="Choose another size"):
+        measure(4 * GiB, MiB2)
+
+
+@pytest.mark.parametrize("kernel", STATES)
+def test_what_a_path_touches_is_played_to_its_end(kernel):
+    shown, said = touched(Timing(16 * GiB, MiB2, "pmem", kernel, UNPIN))
+    written = 512 if kernel == "5.16+0" else 2
+    assert f"{written} written" in said and said.startswith("unpin_user_pages() of 512 pages")
+    names = [one.name for one in shown.model.operations(shown.shown.pfn)]
+    assert names[shown.shown.op] == "unpin_user_pages() of 512 pages"
+    assert shown.shown.step == len(shown.model.operations(shown.shown.pfn)[shown.shown.op])
+
+
+def test_points_that_cannot_be_are_refused():
+    with pytest.raises(WorkbenchError, match="no counts for kernel"):
+        Timing(GiB, MiB2, "dram", "4.9", UNPIN)
+    with pytest.raises(WorkbenchError, match="multiple of its align"):
+        Timing(MiB2, GiB, "dram", "6.1", UNPIN)
+
+
+def test_the_explorer_follows_its_controls():
+    panel = TimingExplorer()
+    assert len(panel.figure.outputs) == 1 and panel.touched.children == ()
+    panel.show.value = True
+    sentence, shown = panel.touched.children
+    assert "2 written" in sentence.value and shown.model.kernel.name == "5.16+11"
+    panel.kernel.value = "5.16+0"
+    panel.path.value = UNPIN_RANGE
+    assert "512 written" in panel.touched.children[0].value
+    panel.path.value = GET_FAST
+    assert "get_user_pages_fast()" in panel.touched.children[0].value
+    panel.align.value = GiB
+    panel.size.value = MiB2
+    assert panel.figure.outputs == () and panel.touched.children == () and "No such point" in panel.said.value
+    panel.show.value = False
+    panel.align.value = MiB2
+    panel.path.value = PIN_FAST
+    panel.measure.click()
+    assert panel.place.value == "dram" and "Measured" in panel.said.value

@@ -1,0 +1,381 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What holding device memory costs: size × align × medium × state of the series × path, and why.
+
+::
+
+    at = Timing(16 << 30, 2 << 20, "pmem", "5.16+11", UNPIN)
+    timing_figure(at)      # time and gain over size, both axes logarithmic; the point chosen is ringed
+    why(at)                # one line: the event that dominates
+    touched(at)            # a memory map of what that path does to the struct pages of one huge page, and a sentence
+
+Grey is before the series, blue with it, green 6.1.  A cross is modelled, a diamond published, a circle measured here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import plotly.graph_objects as go
+import xarray as xr
+from plotly.subplots import make_subplots
+
+from workbench import text
+from workbench.errors import WorkbenchError
+from workbench.lab.cost import held_out, sample_of, seed_fit
+from workbench.lab.gup_timing import time_point
+from workbench.lab.media import ASSUMPTIONS, FITTED, Medium, medium
+from workbench.lab.operations import pin_path
+from workbench.lab.pin_events import PIN_FAST, UNPIN, PinEvents, pin_events
+from workbench.lab.published import published
+from workbench.lab.seed_table import PHASES
+from workbench.lab.sweep import MEASURED, Point
+from workbench.lab.sweep import STATES as MEASURED_STATES
+from workbench.view import palette
+from workbench.view.export import describe
+from workbench.view.memory_map import Device, MemoryMap, State
+from workbench.view.summary import mark
+from workbench.view.sweep import PRICES_IN_WORDS, costs_of, dearest
+
+
+@dataclass(frozen=True, slots=True)
+class Patched:
+    """A state of the series: its name, colour, and what decides the counts."""
+
+    label: str
+    color: str
+    compound: bool
+    release: str
+    state: str | None
+    """What a sweep calls it, of :data:`workbench.lab.sweep.STATES`; None: it measures no such kernel."""
+
+
+STATES = {
+    "5.16+0": Patched("without the series", palette.STATES["before"], False, "5.16", MEASURED_STATES[0]),
+    "5.16+11": Patched("with the series", palette.STATES["after"], True, "5.17", MEASURED_STATES[1]),
+    "6.1": Patched("6.1, folios", palette.GREEN, True, "6.1", None),
+}
+"""Kernels compared, by name; the first is what the others are compared with."""
+
+MEDIA = (*FITTED, *ASSUMPTIONS)
+ALIGNS = (4 << 10, 2 << 20, 1 << 30)
+SIZES = tuple(1 << shift for shift in range(21, 41))
+"""Bytes: 2 MiB to 1 TiB."""
+
+MEASURABLE = 1 << 30
+"""Most bytes that are measured here at once."""
+
+SAMPLES = 5
+_BEFORE = next(iter(STATES))
+_MS_TICKS = [10.0**k for k in range(-6, 7)]
+_GAIN_TICKS = [digit * 10**k for k in range(7) for digit in (1, 2, 5)]
+_FEW_TICKS = 50
+"""Gain from which on only powers of ten are named."""
+_TOP = {"row": 1, "col": 1}
+_SIDES = dict(zip(STATES, (10**-0.07, 1.0, 10**0.07), strict=True))
+"""How far kernels stand apart: a factor of the size, so that what is alike can be seen side by side."""
+
+Measured = Mapping[Point, Mapping[str, Sequence[float]]]
+"""Milliseconds of all calls, by point and phase (``get``, ``put``), one each sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """A point: bytes held, align in bytes, where the struct pages lie, kernel, and path.
+
+    Raises
+    ------
+    WorkbenchError
+        There is no such align, kernel or path, or no device of that align has that size.
+    """
+
+    size: int
+    align: int
+    place: str
+    kernel: str
+    path: str
+
+    def __post_init__(self) -> None:
+        if self.kernel not in STATES:
+            raise WorkbenchError(f"no counts for kernel {self.kernel!r}. Use one of {', '.join(STATES)}.")
+        self.events()  # which refuses what cannot be
+
+    @property
+    def prices(self) -> Medium:
+        """Of the medium that holds the struct pages."""
+        return medium(self.place, seed_fit().media)
+
+    def events(self) -> PinEvents:
+        """Counts of all calls together."""
+        state = STATES[self.kernel]
+        return pin_events(self.path, self.size, self.align, state.compound, state.release)
+
+    def ms(self) -> float:
+        """Modelled milliseconds of all calls."""
+        return self.prices.ms(self.events())
+
+
+def measure(size: int, align: int, samples: int = SAMPLES) -> dict[Point, dict[str, list[float]]]:
+    """Time the engine's pins and releases at one size, without and with the series, in this machine's DRAM.
+
+    Parameters
+    ----------
+    size, align : int
+        Bytes; at most :data:`MEASURABLE`.
+    samples : int
+
+    Returns
+    -------
+    dict
+        As :data:`Measured`.
+
+    Raises
+    ------
+    WorkbenchError
+        Too large, or no device of that align has that size.
+    """
+    if size > MEASURABLE or size % align:
+        raise WorkbenchError(
+            f"multiples of the align up to {text.size(MEASURABLE)} are measured here; got "
+            f"{text.size(size, exact=True)} with an align of {text.size(align)}. Choose another size."
+        )
+    found = {}
+    for state in MEASURED_STATES:
+        point = Point(size, align, state)
+        found[point] = {phase: [1e3 * s for s in seconds] for phase, seconds in time_point(point, samples).items()}
+    return found
+
+
+def measured_of(run: xr.Dataset) -> dict[Point, dict[str, list[float]]]:
+    """What a sweep measured, see :func:`workbench.lab.sweep.sweep`, as :data:`Measured`."""
+    found: dict[Point, dict[str, list[float]]] = {}
+    for size in run["size"].values.tolist():
+        for align in run.align.values.tolist():
+            for state in MEASURED_STATES:
+                ns = run[MEASURED].sel(size=size, align=align, state=state)
+                if bool(ns.notnull().all()):
+                    ms = ns * (size >> text.PAGE_SHIFT) / 1e6
+                    found[Point(size, align, state)] = {phase: ms.sel(phase=phase).values.tolist() for phase in PHASES}
+    return found
+
+
+def why(at: Timing) -> str:
+    """One line: what a page costs, the event that dominates it, and what the series took away.
+
+    Examples
+    --------
+    >>> why(Timing(1 << 30, 2 << 20, "pmem", "5.16+11", UNPIN))
+    '16.7 ns a page, 98 % of it reading lines in sequence; 7.4× less than without the series: saves writing changed \
+lines back'
+    """
+    now, before = (costs_of(one.prices, one.events()) for one in (at, replace(at, kernel=_BEFORE)))
+    most = dearest(now)
+    total = sum(now.values())
+    said = f"{total:.3g} ns a page, {now[most] / total:.0%} of it {PRICES_IN_WORDS[most]}".replace("%", " %")
+    if at.kernel == _BEFORE:
+        return said
+    gain = sum(before.values()) / total
+    saved = {price: before[price] - now[price] for price in before}
+    if gain < 1.05:
+        return f"{said}; as much as without the series"
+    times = f"{gain:.1f}" if gain < 100 else text.count(int(round(gain, -2)))
+    return f"{said}; {times}× less than without the series: saves {PRICES_IN_WORDS[dearest(saved)]}"
+
+
+def timing_figure(at: Timing, measured: Measured | None = None, width_px: int = palette.NOTEBOOK_PX) -> go.Figure:
+    """Time of all calls, and how many times less than without the series, by size.
+
+    Parameters
+    ----------
+    at : Timing
+        The point chosen; its align, medium and path are shown for all sizes and states.
+    measured : mapping, optional
+        Of :func:`measure` or :func:`measured_of`; shown where struct pages are in DRAM.
+    width_px : int
+        CSS pixels.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        With caption, alt text and origin.
+    """
+    fig = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.07, row_heights=[0.62, 0.38])
+    series = [*_modelled(at), *_published(at), *_measured(at, measured or {})]
+    kinds = list(dict.fromkeys(one.kind for one in series))
+    greatest = 2.0
+    for one in series:
+        style = palette.provenance_style(one.kind, STATES[one.kernel].color)
+        fig.add_scatter(**_xy(one, style), name=f"{one.kind}, {STATES[one.kernel].label}", row=1, col=1)
+        base = next((b for b in series if (b.kind, b.kernel) == (one.kind, _BEFORE)), None)
+        if base is not None and one is not base:
+            common = [size for size in one.ms if size in base.ms]
+            gains = [_median(base.ms[size]) / _median(one.ms[size]) for size in common]
+            greatest = max(greatest, *gains)
+            shifted = [size * _SIDES[one.kernel] for size in common]
+            fig.add_scatter(x=shifted, y=gains, **_drawn(style), showlegend=False, row=2, col=1)
+    ring = {"symbol": "circle-open", "size": 19, "color": palette.VERMILION, "line": {"width": 2.5}}
+    fig.add_scatter(
+        x=[at.size * _SIDES[at.kernel]], y=[at.ms()], mode="markers", marker=ring, name="the point chosen", **_TOP
+    )
+    times = [ms for one in series for samples in one.ms.values() for ms in samples]
+    fig.update_xaxes(
+        type="log",
+        range=[math.log10(SIZES[0] / 1.5), math.log10(SIZES[-1] * 1.5)],
+        tickvals=SIZES[::3],
+        ticktext=[text.size(size) for size in SIZES[::3]],
+    )
+    fig.update_xaxes(title_text="memory held", row=2)
+    log = [math.log10(min(times) / 2), math.log10(max(times) * 2)]
+    fig.update_yaxes(
+        type="log", range=log, tickvals=_MS_TICKS, ticktext=[_ms(ms) for ms in _MS_TICKS], title_text="time", row=1
+    )
+    step = 1 if greatest < _FEW_TICKS else 3
+    gain_range = [math.log10(0.7), math.log10(1.6 * greatest)]
+    fig.update_yaxes(type="log", title_text="times less", tickvals=_GAIN_TICKS[::step], range=gain_range, row=2)
+    reason = f"{_name(at)}: {why(at)}"
+    fig.update_layout(
+        template="devmap",
+        width=width_px,
+        height=660,
+        margin={"t": 178, "l": 92},
+        title={
+            "text": f"{at.path}(), align {text.size(at.align)}, struct pages in {at.place}",
+            "subtitle": {"text": f"why: {reason}".replace("; ", ";<br>")},
+        },
+        meta={"origin": ", ".join(kinds)},
+    )
+    notes = [
+        f"{mark('modelled')} {at.prices.label}.",
+        f"{mark('published')} Published: gup_test in mails of the series." if "published" in kinds else "",
+        f"{mark('measured')} Measured: the engine here, struct pages in DRAM." if "measured" in kinds else "",
+        "Other machines take other times: compare ratios. Kernels stand a little apart to be seen side by side.",
+    ]
+    return describe(
+        fig,
+        caption=" ".join(filter(None, notes)),
+        alt=f"Time of {at.path}() by size, both axes logarithmic, for an align of {text.size(at.align)} with struct "
+        f"pages in {at.place}. " + " ".join(_sentence(one) for one in series) + f" Chosen: {reason}.",
+    )
+
+
+def touched(at: Timing) -> tuple[MemoryMap, str]:
+    """A memory map that has played what ``at.path`` does to the struct pages of one huge page, and a sentence of it.
+
+    Parameters
+    ----------
+    at : Timing
+        Of it kernel, align and path; every further huge page is treated as the first, wherever its struct pages lie.
+
+    Returns
+    -------
+    MemoryMap
+        Of a device of one huge page, after the last store of the path; every store before can be stepped to.
+    str
+        What the path read, wrote and locked.
+    """
+    life = pin_path(at.kernel, at.align, at.path)
+    shown = Device(life.machine.array, name=life.device.name, operations=life.traces)
+    first, trace = life.device.ranges[0].start_pfn, life.traces[at.path]
+    op = 1 + list(life.traces).index(at.path)  # the initialisation comes first
+    said = (
+        f"{trace.attrs['what']}, kernel {at.kernel}, align {text.size(at.align)}: "
+        f"{text.count(int(trace.lines_read))} struct pages read, {text.count(int(trace.lines_written))} written, "
+        f"{text.count(int(trace.locked_operations))} locked operations."
+    )
+    state = State(at.kernel, 0, first, 6, layer="refcount", op=op, step=trace.sizes["store"])
+    return MemoryMap(shown, state), said
+
+
+# what is drawn
+
+
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """Milliseconds by size, one a sample, of a kernel and a provenance."""
+
+    kind: str
+    kernel: str
+    ms: dict[int, list[float]]
+
+
+def _modelled(at: Timing) -> Iterator[_Series]:
+    sizes = [size for size in SIZES if size % at.align == 0]
+    for kernel in STATES:
+        yield _Series("modelled", kernel, {n: [replace(at, size=n, kernel=kernel).ms()] for n in sizes})
+
+
+def _published(at: Timing) -> Iterator[_Series]:
+    """Published times of the same path, align and medium."""
+    if at.place not in FITTED:
+        return
+    fitted = {sample.name for sample in (*seed_fit().samples, *held_out())}
+    for kernel, state in ((kernel, state.state) for kernel, state in STATES.items()):
+        found: dict[int, list[float]] = {}
+        for number in published().numbers.values():
+            if state is None or f"{number.id}-{state}" not in fitted:
+                continue
+            sample = sample_of(number, state)
+            same = (sample.events.path, number.config["align_mib"] << 20, sample.altmap)
+            if same == (at.path, at.align, at.place == "pmem"):
+                found[sample.size_mib << 20] = [sample.published_ms]
+        if found:
+            yield _Series("published", kernel, found)
+
+
+def _measured(at: Timing, measured: Measured) -> Iterator[_Series]:
+    phase = {PIN_FAST: "get", UNPIN: "put"}.get(at.path)
+    if phase is None or at.place != "dram":
+        return
+    for kernel, state in STATES.items():
+        here = {
+            point.size: list(by_phase[phase])
+            for point, by_phase in measured.items()
+            if (point.align, point.state) == (at.align, state.state)
+        }
+        if here:
+            yield _Series("measured", kernel, here)
+
+
+def _drawn(style: dict[str, Any]) -> dict[str, Any]:
+    return {"mode": "markers", "marker": style["marker"], "hoverinfo": "y"}
+
+
+def _xy(one: _Series, style: dict[str, Any]) -> dict[str, Any]:
+    """A scatter trace: medians, with bars from the least to the greatest sample where there are several."""
+    middle = [_median(samples) for samples in one.ms.values()]
+    drawn = _drawn(style) | {"x": [size * _SIDES[one.kernel] for size in one.ms], "y": middle}
+    if one.kind != "measured":
+        return drawn
+    return drawn | {
+        "error_y": {
+            "type": "data",
+            "symmetric": False,
+            "array": [max(samples) - at for samples, at in zip(one.ms.values(), middle, strict=True)],
+            "arrayminus": [at - min(samples) for samples, at in zip(one.ms.values(), middle, strict=True)],
+            "thickness": 1.2,
+            "width": 4,
+        }
+    }
+
+
+def _median(samples: Sequence[float]) -> float:
+    ordered = sorted(samples)
+    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+
+
+def _sentence(one: _Series) -> str:
+    size = max(one.ms)
+    return f"{one.kind}, {STATES[one.kernel].label}, {text.size(size)}: {_ms(_median(one.ms[size]))}."
+
+
+def _name(at: Timing) -> str:
+    return f"{text.size(at.size)}, {STATES[at.kernel].label}"
+
+
+def _ms(ms: float) -> str:
+    for unit, factor in (("s", 1e-3), ("ms", 1.0), ("µs", 1e3)):
+        if ms * factor >= 1:
+            return f"{ms * factor:.3g} {unit}" if ms * factor < 1000 else f"{ms * factor:.0f} {unit}"
+    return f"{ms * 1e6:.3g} ns"
