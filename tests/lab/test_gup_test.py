@@ -216,9 +216,12 @@ def test_runs_on_ordinary_memory(words, status, out, err, leaves, areas):
     assert machine.processes["p0"].mm.leaves(vma).tolist() == leaves
 
 
-@pytest.mark.parametrize("words", ["-m 0", "-m 0 -H"])
-def test_no_memory_is_no_mapping(words):
-    assert tool(words) == (1, [], ["mmap: Invalid argument"])
+@pytest.mark.parametrize(
+    "words, error",
+    [("-m 0", "Invalid argument"), ("-m 0 -H", "Invalid argument"), ("-m -1", "Cannot allocate memory")],
+)
+def test_what_cannot_be_mapped(words, error):
+    assert tool(words) == (1, [], [f"mmap: {error}"])
 
 
 @needs_jit
@@ -244,8 +247,8 @@ def test_a_model_says_what_it_is():
 
 
 def test_only_device_dax_and_dev_zero_are_simulated():
-    with pytest.raises(WorkbenchError, match="/tmp/x is not simulated"):
-        tool("-m 4 -f /tmp/x")
+    with pytest.raises(WorkbenchError, match="/dev/null is not simulated"):
+        tool("-m 4 -f /dev/null")
     with pytest.raises(WorkbenchError, match="device-dax memory"):
         tool("-m 4 -a --model dram")
 

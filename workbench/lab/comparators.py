@@ -145,6 +145,9 @@ def comparators(
     -----
     The recorded THP lay at an address off a huge page, as a private mapping of ``/dev/zero`` does: 512 of the
     131,072 pages were base pages, and each call met two compound pages.  Here the buffer is aligned.
+
+    Where a call begins inside a compound page, that is with 1 GiB pages, ``lines_touched`` of a get from THP or hugetlb
+    has the struct page of its first base page, which 5.18 and later read; earlier releases read the head instead.
     """
     if align not in _HUGETLB_OF or parse_size(length) % parse_size(align):
         raise WorkbenchError(

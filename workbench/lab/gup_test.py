@@ -33,6 +33,7 @@ from workbench.mm.gup import PageRefcounts
 from workbench.mm.madvise import Madv
 from workbench.mm.mmap import Map
 from workbench.mm.page_ref import Foll
+from workbench.mm.pgtable import USER_END
 from workbench.text import parse_size
 
 SHORT_OPTIONS = "m:r:n:F:f:abcj:tTLUuwWSHpz"
@@ -391,7 +392,8 @@ def main(argv: Sequence[str], out: Echo, err: Echo) -> int:
 def _boot(options: Options) -> tuple[Machine, str | None]:
     """A machine whose persistent memory is one device, and the device's name; or one of ordinary memory, and None."""
     if options.device is None:
-        room = -(-(options.size + (64 << 20)) // (1 << 30)) << 30
+        size = options.size if options.size < USER_END else 0  # mmap() refuses more before a page is needed
+        room = -(-(size + (64 << 20)) // (1 << 30)) << 30
         return Machine(options.kernel, ordinary_bytes=NORMAL_START + room), None
     need = options.device_size or options.size + (options.size >> 5) + 2 * options.align + (64 << 20)
     room = -(-need // (1 << 30)) << 30
