@@ -9,6 +9,7 @@ the call or the file of sysfs it stands for.  The kernel's objects can be looked
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -287,7 +288,8 @@ class Machine:
         region, namespace = self._namespace(name)
         if name in self._pmem:
             device = self._pmem[name].device
-            dax_pmem_remove(self.bus, self._pmem.pop(name))
+            dax_pmem_remove(self.bus, self._pmem[name])
+            del self._pmem[name]
             self._inodes.pop(device, None)
         region.disable_namespace(namespace.name)
 
@@ -342,7 +344,8 @@ class Machine:
 
     def delete_device(self, device: str) -> None:
         """Store to the region's ``delete``."""
-        region = int(device.removeprefix("dax").split(".")[0]) if device.startswith("dax") else 0
+        named = re.match(r"dax(\d+)\.", device)
+        region = int(named[1]) if named else 0
         gone = next((each for each in self.bus.devices() if each.name == device), None)
         self.bus.delete_store(device, region)
         if gone is not None:

@@ -155,6 +155,10 @@ class Process:
         Signalled
             SIGSEGV or SIGBUS.
         """
+        if count < 1 or stride < 0:
+            raise WorkbenchError(
+                f"{self.name} at {addr:#x}: {count} accesses, {stride} bytes apart. Make at least one, going up."
+            )
         done = count
         try:
             self.mm.touch(addr, count, stride, write)
@@ -176,8 +180,17 @@ class Process:
         return (pfn << PAGE_SHIFT) + addr % PAGE_SIZE
 
     def fork(self, name: str) -> Process:
-        """fork(2): the child maps the same files and faults its own entries."""
+        """fork(2): the child maps the same files and faults its own entries; it keeps both of prctl()'s settings.
+
+        Raises
+        ------
+        WorkbenchError
+            The name is taken.
+        """
+        if name in self.machine.processes:
+            raise WorkbenchError(f"process {name} is there already. Give the child of {self.name} another name.")
         child = Process(self.machine, name, self.mm.fork())
+        child.early_kill = self.early_kill
         self.machine.processes[name] = child
         return child
 
@@ -267,6 +280,8 @@ class Process:
 
         Pages of 4 KiB entries of a device count as none; reading clears the 1 GiB entries.
         """
+        if not self.mm.vmas:
+            raise WorkbenchError(f"{self.name} maps nothing, so smaps has no entry. Map a device first.")
         vma = self.mm.vmas[0]
         self.mm.walk_page_range(vma.start, vma.end)
         pagesize, pmds = vma.file.pagesize(vma), int(self.mm.leaves(vma)[Level.PMD])

@@ -166,9 +166,8 @@ def _populate(mm: Mm, start: int, end: int, write: bool) -> None:
         if not vma.flags & (Vm.WRITE if write else Vm.READ):
             raise _refuse(errno.EINVAL, f"the mapping at {at:#x} does not allow the access.")
         stop = min(vma.end, end)
-        step = vma.file.pagesize(vma)
         try:
-            mm.touch(at, -(-(stop - at) // step), step, write)
+            mm.touch_all(vma, at, stop, write)
         except Signalled as signalled:
             raise _refuse(errno.EFAULT, f"no page for {signalled.signal.addr:#x}.") from signalled
         at = stop

@@ -452,11 +452,12 @@ class Mm:
         ------
         mm/mprotect.c, do_mprotect_pkey(), mprotect_fixup(), change_pud_range().
         """
-        for vma in self._all_of(addr, length):
+        end_of_all = addr + -(-length // PAGE_SIZE) * PAGE_SIZE
+        for vma in self._all_of(addr, end_of_all - addr):
             flags = vma.flags & ~_ACCESS | Vm(int(prot))
             if (flags & _ACCESS) & ~Vm(int(flags) >> 4):
                 raise WorkbenchError(f"the file was not opened for {prot!r}. Open it rw.", errno.EACCES)
-            start, end = max(vma.start, addr), min(vma.end, addr + length)
+            start, end = max(vma.start, addr), min(vma.end, end_of_all)
             if flags == vma.flags:
                 continue
             inside = self.set_flags(vma, start, end, flags)
@@ -539,6 +540,7 @@ class Mm:
         Kernel: kernel/fork.c, ``dup_mmap()``; mm/memory.c, ``copy_page_range()``.
         """
         child = Mm(self.base, soft_dirty=self.soft_dirty)
+        child.thp_disabled = self.thp_disabled
         for vma in self.vmas:
             if not vma.flags & Vm.DONTCOPY:
                 child.insert(replace(vma))
@@ -623,12 +625,18 @@ class Mm:
         """
         for vma in self.areas_in(addr, addr + length):
             start, end = max(vma.start, addr), min(vma.end, addr + length)
-            step = vma.file.pagesize(vma)
             try:
-                self.touch(start, -(-(end - start) // step), step)
-            except Signalled:
+                self.touch_all(vma, start, end)
+            except WorkbenchError:
                 if not ignore_errors:
                     raise
+
+    def touch_all(self, vma: Vma, start: int, end: int, write: bool = False) -> None:
+        """Access every page of ``[start, end)``, a part of an area, once; refusals as of :meth:`touch`."""
+        step = vma.file.pagesize(vma)
+        boundary = min((start // step + 1) * step, end)
+        self.touch(start, 1, step, write)
+        self.touch(boundary, -(-(end - boundary) // step), step, write)
 
     def walk(self, addr: int) -> tuple[pgtable.Level, int]:
         """The deepest entry for ``addr``: its level and its word (0 where nothing is mapped)."""
