@@ -91,3 +91,46 @@ def test_a_namespace_whose_device_waits_for_a_page_can_be_disabled_later():
     assert machine.unbind_finished("dax0.0")
     machine.disable_namespace()
     assert list(machine.bus.devices()) == []
+
+
+@pytest.mark.parametrize("release", ["5.10", "6.1", "6.12"])
+def test_no_device_can_be_bound_that_is_not_there(release):
+    with pytest.raises(WorkbenchError) as refused:
+        Machine(release, soft_reserved=[(4 * GIB, 6 * GIB)]).bind("dax0.9")
+    assert refused.value.errno_name == "ENODEV"
+
+
+def test_an_advice_that_no_kernel_knows(machine):
+    with pytest.raises(WorkbenchError, match="advice 77") as refused:
+        machine.process().madvise(mapped(machine)[0], 4096, 77)
+    assert refused.value.errno_name == "EINVAL"
+
+
+def test_map_fixed_leaves_a_gap_where_the_file_refuses(machine):
+    """mmap_region() unmaps what was there before it asks the file."""
+    addr, file = mapped(machine)
+    process = machine.process()
+    with pytest.raises(WorkbenchError) as refused:
+        process.mmap(file, 2 * MIB, flags=Map.PRIVATE | Map.FIXED, addr=addr)
+    assert (refused.value.errno_name, len(refused.value.changed)) == ("EINVAL", 1)
+    assert process.mm.find_vma(addr) is None and process.mm.find_vma(addr + 2 * MIB) is not None
+
+
+def test_map_fixed_over_a_part_that_cannot_be_cut(machine):
+    addr, file = mapped(machine)
+    with pytest.raises(WorkbenchError) as refused:
+        machine.process().mmap(file, 4096, flags=Map.SHARED | Map.FIXED, addr=addr + 4096)
+    assert refused.value.errno_name == "ENOMEM"
+
+
+def test_madv_remove_asks_for_a_writable_mapping(machine):
+    """madvise_remove(): EACCES before the file is asked."""
+    addr, _ = mapped(machine)
+    process = machine.process()
+    process.mprotect(addr, 2 * MIB, Prot.READ)
+    found = []
+    for at in (addr, addr + 2 * MIB):
+        with pytest.raises(WorkbenchError) as refused:
+            process.madvise(at, 2 * MIB, Madv.REMOVE)
+        found.append(refused.value.errno_name)
+    assert found == ["EACCES", "ENODEV"]

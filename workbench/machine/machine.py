@@ -361,9 +361,10 @@ class Machine:
         KernelCrash
         """
         try:
-            if self.kernel.tree.base == "6.12" and not self.bus.device(device).region.is_static:
+            found = next((each for each in self.bus.devices() if each.name == device), None)
+            if self.kernel.tree.base == "6.12" and found is not None and not found.region.is_static:
                 self.bus.new_id("device_dax", device)
-                if self.bus.device(device).bound:
+                if found.bound:
                     return
             self.bus.bind(device)
         finally:

@@ -126,13 +126,15 @@ class Process:
         Signalled
             The memory failure hit this process.
         """
+        if advice not in list(Madv):
+            raise WorkbenchError(f"advice {advice} is none that a kernel here knows. Use Madv.", errno.EINVAL)
         if advice in (Madv.HWPOISON, Madv.SOFT_OFFLINE):
             outcome = hwpoison_inject.madvise_inject_error(
                 self.machine, self, addr, length, soft=advice == Madv.SOFT_OFFLINE
             )
             self.machine.report(outcome, self)
             return
-        madvise(self.mm, addr, length, advice, ksm=self.machine.options["KSM"])
+        madvise(self.mm, addr, length, Madv(advice), ksm=self.machine.options["KSM"])
 
     def touch(self, addr: int, count: int = 1, stride: int = PAGE_SIZE, write: bool = False) -> int | None:
         """Read or write bytes, as a program does.

@@ -81,6 +81,12 @@ def _dontneed(mm: Mm, vma: Vma, start: int, end: int) -> None:
     mm.zap(start, end)
 
 
+def _remove(mm: Mm, vma: Vma, start: int, end: int) -> None:
+    if not (vma.flags & Vm.SHARED and vma.flags & (Vm.MAYWRITE if mm.base == "6.12" else Vm.WRITE)):
+        raise _refuse(errno.EACCES, f"the mapping at {vma.start:#x} cannot be written. Map a file opened rw.")
+    raise _refuse(errno.ENODEV, "MADV_REMOVE needs a file with fallocate(); a device has none.")
+
+
 def _walked(mm: Mm, vma: Vma, start: int, end: int) -> None:
     """MADV_COLD and MADV_PAGEOUT find no page of the page cache; their walk splits 1 GiB entries."""
     mm.walk_page_range(start, end)
@@ -101,7 +107,7 @@ _ADVICE: dict[Madv, Callable[[Mm, Vma, int, int], None]] = {
     Madv.DONTNEED: _dontneed,
     Madv.DONTNEED_LOCKED: _dontneed_locked,
     Madv.FREE: _no(errno.EINVAL, "MADV_FREE is for anonymous memory. Use MADV_DONTNEED."),
-    Madv.REMOVE: _no(errno.ENODEV, "MADV_REMOVE needs a file with fallocate(); a device has none."),
+    Madv.REMOVE: _remove,
     Madv.DONTFORK: _set_flags(Vm.DONTCOPY),
     Madv.DOFORK: _set_flags(_NONE, Vm.DONTCOPY),
     Madv.MERGEABLE: _nothing,

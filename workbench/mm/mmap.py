@@ -361,13 +361,26 @@ class Mm:
         start = self._place(file, length, pgoff, flags, addr, chosen)
         vm_flags = self._mmap_flags(file, length, pgoff, prot, flags)
         vma = Vma(start, start + length, vm_flags, file, pgoff)
+        changed: tuple[str, ...] = ()
         if flags & Map.FIXED and not flags & Map.FIXED_NOREPLACE and self.areas_in(start, start + length):
-            self.munmap(start, length)
-        file.mmap(vma)
+            self._make_room(start, length)
+            changed = (f"what was mapped at {start:#x}-{start + length - 1:#x} is unmapped",)
+        try:
+            file.mmap(vma)
+        except WorkbenchError as refused:
+            raise WorkbenchError(str(refused), refused.errno, (*refused.changed, *changed)) from refused
         self.insert(vma)
         if flags & Map.LOCKED or flags & (Map.POPULATE | Map.NONBLOCK) == Map.POPULATE:
             self.populate(start, length)
         return start
+
+    def _make_room(self, start: int, length: int) -> None:
+        """Unmap what MAP_FIXED replaces; up to 6.1 a refusal to cut it reads as ENOMEM (mmap_region())."""
+        try:
+            self.munmap(start, length)
+        except WorkbenchError as refused:
+            code = refused.errno if self.base == "6.12" else errno.ENOMEM
+            raise WorkbenchError(str(refused), code, refused.changed) from refused
 
     def _place(self, file: File, length: int, pgoff: int, flags: int, addr: int, chosen: int | None) -> int:
         if flags & (Map.FIXED | Map.FIXED_NOREPLACE):
