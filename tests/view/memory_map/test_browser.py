@@ -287,6 +287,15 @@ def test_the_explorer_shows_what_is_chosen_and_what_is_refused(browser, tmp_path
         page.get_by_label("struct pages in").select_option("the device, an altmap (map dev)")
         expect(page.locator(".mm-legend")).to_contain_text("altmap", timeout=DRAWN_MS)
         assert strip(page, 0).evaluate(COLOURS)[palette.ROLES["altmap"].fill]["pixels"] > 10
+        page.get_by_label("show what this path touches").check()
+        touched = page.locator(".mm").nth(1)
+        expect(touched).to_contain_text("unpin_user_pages() of 512 pages", timeout=DRAWN_MS)
+        expect(page.locator(".js-plotly-plot").last).to_contain_text("why: 16 GiB, with the series")
+        assert serious(page, "#rendered_cells") == []
+        page.get_by_label("show what this path touches").uncheck()
+        expect(page.locator(".mm")).to_have_count(1)
+        page.get_by_label("play fault, pin, unpin, poison, teardown too").check()
+        expect(page.get_by_label("operation", exact=True)).to_contain_text("poison: madvise", timeout=DRAWN_MS)
         page.get_by_label("compared with").select_option("nothing")
         page.get_by_label("align", exact=True).select_option("1 GiB")
         page.get_by_label("device of").fill("1G")

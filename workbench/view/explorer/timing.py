@@ -51,8 +51,8 @@ class TimingExplorer(widgets.VBox):
                 widgets.HTML("<h3>What pinning and releasing take, and why</h3>"),
                 widgets.HBox(choices, layout=row),
                 widgets.HBox([self.show, self.measure], layout=row),
-                self.said,
                 self.figure,
+                self.said,
                 self.touched,
             ]
         )
