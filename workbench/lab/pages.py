@@ -9,6 +9,8 @@ text), no plotly.js, no widget manager.  Each interactive thing is replaced by i
   by a line saying that it is interactive in JupyterLab;
 * links to other notebooks by links to their pages.
 
+The first mention of each term of the glossary is explained on hover, see :mod:`workbench.lab.glossary`.
+
 A committed figure (``../docs/figures/...``) in the text is left out: it is there for those who see a notebook
 without its outputs, and the page has the outputs.
 
@@ -29,6 +31,7 @@ from nbformat import NotebookNode
 from traitlets.config import Config
 
 from workbench.errors import WorkbenchError
+from workbench.lab.glossary import explained
 from workbench.lab.notebooks import code_cells, title
 
 StaticImage = Callable[[Mapping[str, Any]], tuple[str, str, str]]
@@ -111,7 +114,8 @@ def page(notebook: NotebookNode, name: str, pages: Sequence[tuple[str, str]] = (
         config=Config({"NbConvertBase": {"display_data_priority": list(_SHOWN)}}),
     )
     resources = {"metadata": {"name": title(still, name)}, "pages": list(pages), "page": f"{name}.html"}
-    html, _ = exporter.from_notebook_node(still, resources)
+    rendered, _ = exporter.from_notebook_node(still, resources)
+    html = explained(rendered)
     if loads := external_loads(html):
         listed = ", ".join(loads[:5]) + (" ..." if len(loads) > 5 else "")
         raise WorkbenchError(
