@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.errors import WorkbenchError
+from workbench.errors import KernelCrash, WorkbenchError
 from workbench.machine import Machine
 from workbench.mm.mmap import Map
 
@@ -115,3 +115,28 @@ def test_reading_pagemap_of_1_gib_pages_unmaps_them():
     assert process.mm.translate(addr) is not None
     assert process.pagemap(addr, 2) == [(addr, None), (addr + KIB4, None)]
     process.touch(addr)
+
+
+def test_a_range_that_came_after_binding_has_no_struct_pages():
+    """mapping_store() asks for no driver: the next fault there dies in the kernel."""
+    machine = Machine("6.1", soft_reserved=[(START, START + (4 << 30))])
+    machine.unbind("dax0.0")
+    machine.set_size("dax0.0", GIB1)
+    machine.bind("dax0.0")
+    machine.add_range("dax0.0", START + 2 * GIB1, START + 3 * GIB1 - 1)
+    process = machine.process()
+    addr = process.mmap(process.open("dax0.0"), 2 * GIB1)
+    process.touch(addr)
+    with pytest.raises(KernelCrash, match="got its range"):
+        process.touch(addr + GIB1)
+
+
+def test_calls_against_the_open_mode_and_odd_numbers():
+    machine, process, _ = opened()
+    refused(errno.EBADF, process.open("dax0.0", "w").read, KIB4)
+    refused(errno.EBADF, process.open("dax0.0", "r").write, KIB4)
+    refused(errno.EINVAL, process.af_xdp_umem, 0x7000_0000_0000, 0)
+    refused(errno.EINVAL, process.vmsplice, 0x7000_0000_0000, -1)
+    refused(errno.EINVAL, process.mlock, 0x7000_0000_0000, -1)
+    refused(errno.EINVAL, process.munmap, -KIB4, KIB4)
+    refused(errno.EINVAL, machine.hard_offline_page, 1 << 80)

@@ -11,7 +11,7 @@ import numpy as np
 from workbench.abi.constants import PAGE_SHIFT, PAGES_PER_SECTION
 from workbench.dax import fault
 from workbench.dax.bus import DevDax
-from workbench.errors import WorkbenchError
+from workbench.errors import KernelCrash, WorkbenchError
 from workbench.mm import pgtable
 from workbench.mm.events import Events
 from workbench.mm.memremap import pfn_first
@@ -136,12 +136,12 @@ class DaxFile:
     # file operations it does not have
 
     def read(self, length: int) -> int:
-        """read(2): EINVAL."""
-        raise self._no("read")
+        """read(2): EINVAL; EBADF where it was opened for writing only."""
+        raise self._no("read") if self.readable else self._bad("reading")
 
     def write(self, length: int) -> int:
-        """write(2): EINVAL."""
-        raise self._no("write")
+        """write(2): EINVAL; EBADF where it was opened for reading only."""
+        raise self._no("write") if self.writable else self._bad("writing")
 
     def lseek(self, offset: int, whence: str) -> int:
         """lseek(2): the position stays 0 (noop_llseek())."""
@@ -158,6 +158,11 @@ class DaxFile:
     def fsync(self) -> None:
         """fsync(2): EINVAL."""
         raise self._no("fsync")
+
+    def _bad(self, what: str) -> WorkbenchError:
+        return WorkbenchError(
+            f"this file of {self.inode.dev_dax.name} is not open for {what}. Open it rw.", errno.EBADF
+        )
 
     def _no(self, what: str, code: int = errno.EINVAL) -> WorkbenchError:
         return WorkbenchError(f"{self.inode.dev_dax.name} has no {what}(). Map it.", code)
@@ -213,7 +218,16 @@ class DaxFile:
         # Base pages are all written, of a compound page only the head; a misaligned offset reaches into the next unit.
         inside = np.arange(0, unit, PAGES_PER_SECTION) if not pgmap.vmemmap_shift else np.zeros(1, np.int64)
         for range_id, each in enumerate(dev_dax.ranges):
-            first = pages[(pages >= each.pgoff) & (pages < each.pgoff + each.nr_pages)] - each.pgoff + each.start_pfn
+            inside_range = (pages >= each.pgoff) & (pages + unit <= each.pgoff + each.nr_pages)
+            first = pages[inside_range] - each.pgoff + each.start_pfn
+            if len(first) and not array.exists(int(first[0]))[0]:
+                raise KernelCrash(
+                    f"BUG: unable to handle page fault for address: {array.kernel.abi.struct_page(int(first[0])):016x}: "
+                    f"{dev_dax.name} got its range {each} after it was bound, so pfn {int(first[0]):#x} has no struct page. "
+                    "Unbind the device before it gets a range."
+                )
+            if not len(first):
+                continue
             origin = pfn_first(pgmap, range_id)
             heads = origin + ((first - origin) >> pgmap.vmemmap_shift << pgmap.vmemmap_shift)
             written = np.concatenate([heads, first + unit - 1, (first[:, None] + inside).ravel()])

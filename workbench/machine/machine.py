@@ -213,7 +213,9 @@ class Machine:
         WorkbenchError
             ENOENT: no such device.
         """
-        return self._inodes[self.bus.device(device)]
+        found = self.bus.device(device)
+        self._adopt()
+        return self._inodes[found]
 
     def _adopt(self) -> None:
         """Give each new device its file, and note what the log says of its pages."""
@@ -449,7 +451,8 @@ class Machine:
             raise Signalled(signal, f"memory at {signal.addr:#x} failed; {1 << signal.lsb} bytes around it are lost.")
         if outcome.errno is not None:
             raise WorkbenchError(
-                f"memory failure: {outcome.result or 'refused'}. See the kernel log: {'; '.join(outcome.log)}",
+                f"memory failure: {'; '.join(outcome.log) or 'refused before anything was done'}. "
+                "Give a page that a device has, that was faulted once, and whose address is a multiple of 4096.",
                 outcome.errno,
             )
 
@@ -459,11 +462,13 @@ class Machine:
 
     def hard_offline_page(self, phys_addr: int, process: str = "p0") -> None:
         """Store a physical address to ``hard_offline_page`` of sysfs; see :meth:`report`."""
+        _require_u64(phys_addr)
         current = self.process(process)
         self.report(hwpoison_inject.hard_offline_page(self, phys_addr, current), current)
 
     def soft_offline_page(self, phys_addr: int, process: str = "p0") -> None:
         """Store a physical address to ``soft_offline_page`` of sysfs."""
+        _require_u64(phys_addr)
         self.report(hwpoison_inject.soft_offline_page(self, phys_addr), self.process(process))
 
     def corrupt_pfn(self, pfn: int, process: str = "p0") -> None:
@@ -529,6 +534,12 @@ class Machine:
 
 def _kernel(which: Kernel | str) -> Kernel:
     return kernel(which) if isinstance(which, str) else which
+
+
+def _require_u64(value: int) -> None:
+    """What kstrtoull() takes."""
+    if not 0 <= value < 1 << 64:
+        raise WorkbenchError(f"{value:#x} is no number of 64 bits. Give a physical address.", errno.EINVAL)
 
 
 def _firmware(persistent_memory: Ranges, soft_reserved: Ranges) -> Firmware:

@@ -114,6 +114,7 @@ class Process:
 
     def mlock(self, addr: int, length: int) -> None:
         """mlock(2), see :func:`workbench.mm.madvise.mlock`."""
+        _require_length(length)
         mlock(self.mm, addr, length)
 
     def madvise(self, addr: int, length: int, advice: Madv) -> None:
@@ -205,6 +206,7 @@ class Process:
 
     def af_xdp_umem(self, addr: int, nr_pages: int) -> Pinned:
         """Register a UMEM of AF_XDP: a pin for long; see :func:`workbench.mm.gup_users.af_xdp_umem_pin`."""
+        _require_length(nr_pages, "pages", 1)
         return gup_users.af_xdp_umem_pin(self.machine.gup, self.mm, addr, nr_pages)
 
     def io_uring_buffer(self, addr: int, length: int) -> Pinned:
@@ -213,6 +215,7 @@ class Process:
 
     def vmsplice(self, addr: int, length: int) -> Pinned:
         """Give references to a pipe; see :func:`workbench.mm.gup_users.vmsplice`."""
+        _require_length(length)
         return gup_users.vmsplice(self.machine.gup, self.mm, addr, length)
 
     def release(self, held: Pinned, *, dirty: bool = False) -> None:
@@ -227,6 +230,7 @@ class Process:
 
     def process_vm_readv(self, target: Process, addr: int, length: int) -> int:
         """Read from another process; see :func:`workbench.mm.gup_users.process_vm_readv`."""
+        _require_length(length)
         return gup_users.process_vm_readv(self.machine.gup, target.mm, addr, length)
 
     # plain files, whose data lies in device memory
@@ -252,6 +256,7 @@ class Process:
         return self._copy(file, length, buffer, write=False)
 
     def _copy(self, file: PlainFile, length: int, buffer: int, write: bool) -> int:
+        _require_length(length)
         length = min(length, file.length) if write else length
         first = buffer // PAGE_SIZE * PAGE_SIZE
         pages = -(-(buffer + length - first) // PAGE_SIZE)
@@ -292,3 +297,9 @@ class Process:
         if self.mm.base == "6.12":  # which takes no entry of a device for one of a page
             counted = 0
         return {"kernel_page_kB": pagesize >> 10, "mmu_page_kB": pagesize >> 10, "rss_kB": pmds * counted >> 10}
+
+
+def _require_length(length: int, unit: str = "bytes", least: int = 0) -> None:
+    """No call takes a negative length."""
+    if length < least:
+        raise WorkbenchError(f"{length} {unit} are asked for. Ask for {least} or more.", errno.EINVAL)

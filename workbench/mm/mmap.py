@@ -432,7 +432,7 @@ class Mm:
         ------
         mm/mmap.c, __do_munmap(), unmap_region().
         """
-        if addr % PAGE_SIZE or length <= 0 or addr + length > pgtable.USER_END - PAGE_SIZE:
+        if addr < 0 or addr % PAGE_SIZE or length <= 0 or addr + length > pgtable.USER_END - PAGE_SIZE:
             raise _einval(f"munmap of {length} bytes at {addr:#x}: round both to {PAGE_SIZE} bytes.")
         end = addr + -(-length // PAGE_SIZE) * PAGE_SIZE
         inside = self._cut(addr, end)
