@@ -251,6 +251,7 @@ def test_make_alone_lists_the_commands(room):
         "figures",
         "test",
         "lab",
+        "explorer",
         "bench",
         "lint",
         "setup",

@@ -160,9 +160,7 @@ class DaxFile:
         raise self._no("fsync")
 
     def _bad(self, what: str) -> WorkbenchError:
-        return WorkbenchError(
-            f"this file of {self.inode.dev_dax.name} is not open for {what}. Open it rw.", errno.EBADF
-        )
+        return WorkbenchError(f"{self.inode.dev_dax.name} is not open for {what} here. Open it rw.", errno.EBADF)
 
     def _no(self, what: str, code: int = errno.EINVAL) -> WorkbenchError:
         return WorkbenchError(f"{self.inode.dev_dax.name} has no {what}(). Map it.", code)
@@ -220,14 +218,15 @@ class DaxFile:
         for range_id, each in enumerate(dev_dax.ranges):
             inside_range = (pages >= each.pgoff) & (pages + unit <= each.pgoff + each.nr_pages)
             first = pages[inside_range] - each.pgoff + each.start_pfn
-            if len(first) and not array.exists(int(first[0]))[0]:
-                raise KernelCrash(
-                    f"BUG: unable to handle page fault for address: {array.kernel.abi.struct_page(int(first[0])):016x}: "
-                    f"{dev_dax.name} got its range {each} after it was bound, so pfn {int(first[0]):#x} has no struct page. "
-                    "Unbind the device before it gets a range."
-                )
             if not len(first):
                 continue
+            pfn = int(first[0])
+            if not array.exists(pfn)[0]:
+                raise KernelCrash(
+                    f"BUG: unable to handle page fault for address: {array.kernel.abi.struct_page(pfn):016x}: "
+                    f"{dev_dax.name} got its range {each} after it was bound, so pfn {pfn:#x} has no struct page. "
+                    "Unbind the device before it gets a range."
+                )
             origin = pfn_first(pgmap, range_id)
             heads = origin + ((first - origin) >> pgmap.vmemmap_shift << pgmap.vmemmap_shift)
             written = np.concatenate([heads, first + unit - 1, (first[:, None] + inside).ravel()])
