@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from workbench.errors import KernelCrash, WorkbenchError
 from workbench.machine import Machine
+from workbench.mm.madvise import Madv
 from workbench.mm.mmap import Map
 
 KIB4, MIB2, GIB1 = 1 << 12, 1 << 21, 1 << 30
@@ -140,3 +141,33 @@ def test_calls_against_the_open_mode_and_odd_numbers():
     refused(errno.EINVAL, process.mlock, 0x7000_0000_0000, -1)
     refused(errno.EINVAL, process.munmap, -KIB4, KIB4)
     refused(errno.EINVAL, machine.hard_offline_page, 1 << 80)
+
+
+def test_what_the_kernel_does_not_guard_against_is_told():
+    """A read of pagemap that unmaps, huge pages forbidden to huge pages, struct pages that go while held."""
+    machine, process, file = opened("6.1", GIB1)
+    addr = process.mmap(file, 2 * GIB1)
+    process.touch(addr)
+    assert not machine.hazards()
+    process.pagemap(addr, 1)
+    assert "cleared 1 entries of 1 GiB" in str(machine.hazards()[-1])
+    process.pagemap(addr, 1)
+    assert len(machine.hazards()) == 1
+    process.madvise(addr, 2 * GIB1, Madv.NOHUGEPAGE)
+    assert "answers SIGBUS" in str(machine.hazards()[-1])
+    process.madvise(addr, 2 * GIB1, Madv.HUGEPAGE)
+    process.munmap(addr, 2 * GIB1)
+    held = process.vmsplice(process.mmap(file, GIB1), KIB4)
+    machine.unbind("dax0.0")
+    assert "oopses" in str(machine.hazards()[-1])
+    with pytest.raises(KernelCrash):
+        process.release(held)
+
+
+def test_up_to_5_17_nothing_goes_while_held():
+    machine, process, file = opened("5.17")
+    held = process.vmsplice(process.mmap(file, MIB2), KIB4)
+    assert not machine.unbind("dax0.0")
+    assert not machine.hazards()
+    process.release(held)
+    assert machine.unbind_finished("dax0.0")

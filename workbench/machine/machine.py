@@ -27,7 +27,7 @@ from workbench.errors import Signalled, WorkbenchError
 from workbench.firmware.e820 import E820Entry, E820Type
 from workbench.firmware.iomem import iomem_tree
 from workbench.firmware.setup import Firmware, setup_arch
-from workbench.machine.process import Process
+from workbench.machine.process import Hazard, Process
 from workbench.mm import PageArray, hwpoison_inject
 from workbench.mm.gup import PageRefcounts
 from workbench.mm.memory_failure import Outcome, Task
@@ -47,23 +47,6 @@ KPF_NOPAGE = 1 << 20
 """No page of the page allocator there (include/uapi/linux/kernel-page-flags.h)."""
 
 Ranges = Iterable[tuple[int, int]]
-
-
-@dataclass(frozen=True)
-class Hazard:
-    """Something the kernel does not check, where it happened.
-
-    Attributes
-    ----------
-    where : str
-    what : str
-    """
-
-    where: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what}"
 
 
 @dataclass(frozen=True)
@@ -138,6 +121,8 @@ class Machine:
         Lines of the kernel log.
     contents : dict of int to int or None
         Bytes written to memory, by physical address; None where they are not known; 0 elsewhere.
+    happened : list of Hazard
+        What was done that the kernel does not guard against; see :meth:`hazards`.
     """
 
     memory_failure_early_kill = False
@@ -184,6 +169,7 @@ class Machine:
         self._inodes: dict[DevDax, DaxInode] = {}
         self._pmem: dict[str, DaxPmem] = {}
         self.contents: dict[int, int | None] = {}
+        self.happened: list[Hazard] = []
         self.processes: dict[str, Process] = {}
         self.process("p0")
         ids = counting()
@@ -374,7 +360,23 @@ class Machine:
 
     def unbind(self, device: str) -> bool:
         """Let the driver go; False where it waits for held pages (see :meth:`unbind_finished`)."""
+        self._note_held(device)
         return self.bus.unbind(device)
+
+    def _note_held(self, name: str) -> None:
+        """6.1 and later let struct pages go while somebody holds them."""
+        device = next((each for each in self.bus.devices() if each.name == name), None)
+        if device is None or device.bound_pgmap is None or self.kernel.tree.puts_pages_at_teardown:
+            return
+        held = sum(self.array.count_held(*each) for each in device.bound_pgmap.ranges)
+        if held:
+            self.happened.append(
+                Hazard(
+                    f"unbind of {name}",
+                    f"{text.count(held)} struct pages went while somebody held them: who drops such a page touches "
+                    "memory that is not mapped, and the kernel oopses",
+                )
+            )
 
     def unbind_finished(self, device: str) -> bool:
         """Whether an unbind that waited has come to its end."""
@@ -498,7 +500,7 @@ class Machine:
 
     def hazards(self) -> list[Hazard]:
         """What this machine's devices do that the kernel does not check."""
-        found = [Hazard("device memory", what) for what in self.zone_device.hazards]
+        found = [*self.happened, *(Hazard("device memory", what) for what in self.zone_device.hazards)]
         for device in self.bus.devices():
             found.extend(_misaligned(device))
         for process in self.processes.values():

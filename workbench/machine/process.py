@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from workbench.abi.constants import PAGE_SHIFT, PAGE_SIZE
@@ -19,6 +20,23 @@ if TYPE_CHECKING:
     from workbench.machine.machine import Machine
 
 _RW = Prot.READ | Prot.WRITE
+
+
+@dataclass(frozen=True)
+class Hazard:
+    """Something the kernel does not check, where it happened.
+
+    Attributes
+    ----------
+    where : str
+    what : str
+    """
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
 
 
 class PlainFile:
@@ -136,6 +154,12 @@ class Process:
             self.machine.report(outcome, self)
             return
         madvise(self.mm, addr, length, Madv(advice), ksm=self.machine.options["KSM"])
+        huge = any(vma.file.pagesize(vma) > PAGE_SIZE for vma in self.mm.areas_in(addr, addr + length))
+        if advice == Madv.NOHUGEPAGE and huge:
+            what = (
+                "MADV_NOHUGEPAGE on a device's huge pages: one not mapped yet answers SIGBUS, there are no smaller ones"
+            )
+            self.machine.happened.append(Hazard(f"{self.name} at {addr:#x}", what))
 
     def touch(self, addr: int, count: int = 1, stride: int = PAGE_SIZE, write: bool = False) -> int | None:
         """Read or write bytes, as a program does.
@@ -278,9 +302,15 @@ class Process:
 
         Reading it clears the 1 GiB entries that it meets.
         """
-        self.mm.walk_page_range(addr, addr + nr_pages * PAGE_SIZE)
+        self._walk("pagemap", addr, addr + nr_pages * PAGE_SIZE)
         addresses = range(addr, addr + nr_pages * PAGE_SIZE, PAGE_SIZE)
         return [(at, self.mm.translate(at)) for at in addresses]
+
+    def _walk(self, file: str, start: int, end: int) -> None:
+        cleared = self.mm.walk_page_range(start, end)
+        if cleared:
+            what = f"reading {file} cleared {cleared} entries of 1 GiB; the next access faults them again"
+            self.machine.happened.append(Hazard(f"{self.name} at {start:#x}", what))
 
     def smaps(self) -> dict[str, int]:
         """/proc/PID/smaps of the first device mapping: page sizes and what is resident, in kB.
@@ -290,7 +320,7 @@ class Process:
         if not self.mm.vmas:
             raise WorkbenchError(f"{self.name} maps nothing, so smaps has no entry. Map a device first.")
         vma = self.mm.vmas[0]
-        self.mm.walk_page_range(vma.start, vma.end)
+        self._walk("smaps", vma.start, vma.end)
         pagesize, pmds = vma.file.pagesize(vma), int(self.mm.leaves(vma)[Level.PMD])
         # An entry counts as much as the compound page behind it: on a tree without them that is one page.
         counted = pagesize if self.machine.kernel.tree.vmemmap_shift(pagesize) else PAGE_SIZE

@@ -572,12 +572,17 @@ class Mm:
         """Clear the entries of a range; how many there were."""
         return int(pgtable.zap(self.pt, start, end))
 
-    def walk_page_range(self, start: int, end: int) -> None:
+    def walk_page_range(self, start: int, end: int) -> int:
         """What a walk for smaps, pagemap or mincore leaves behind: it splits 1 GiB entries, that is, clears them.
 
         Kernel: mm/pagewalk.c, ``walk_pud_range()``; mm/huge_memory.c, ``__split_huge_pud()``.
+
+        Returns
+        -------
+        int
+            Entries cleared.
         """
-        pgtable.split_puds(self.pt, start, end)
+        return int(pgtable.split_puds(self.pt, start, end))
 
     def touch(self, addr: int, count: int = 1, stride: int = PAGE_SIZE, write: bool = False) -> None:
         """Access bytes as a user program does.

@@ -30,7 +30,7 @@ from workbench.errors import WorkbenchError
 from workbench.mm import arena, page_alloc
 from workbench.mm._jit import plain
 from workbench.mm.events import Events
-from workbench.mm.memmap import Memmap, memmap
+from workbench.mm.memmap import COUNTS, REFCOUNT_SHIFT, Memmap, memmap
 from workbench.series import Kernel
 from workbench.text import count, pfn_range, size
 
@@ -498,6 +498,11 @@ class PageArray:
         bit = np.uint64(self.kernel.abi.flag(flag))
         rows = self._present_rows(start_pfn, nr_pages)
         return sum(int(np.count_nonzero(self._vm.pages[lo:hi, 0] & bit)) for lo, hi in rows)
+
+    def count_held(self, start_pfn: int, nr_pages: int) -> int:
+        """How many struct pages of a range have more references than initialisation gives; see :meth:`count_flag`."""
+        rows = self._present_rows(start_pfn, nr_pages)
+        return sum(int(np.count_nonzero(self._vm.pages[lo:hi, COUNTS] >> REFCOUNT_SHIFT > 1)) for lo, hi in rows)
 
     def rows(self, pfns: np.ndarray) -> np.ndarray:
         """A copy of the struct pages of ascending ``pfns`` (int64[n]), as uint64[n, 8]; see :meth:`view`."""

@@ -241,14 +241,21 @@ def split_puds(pt, start, end):
     """Clear the 1 GiB entries that map a byte of ``[start, end)``: there is no other way to split one.
 
     Kernel: mm/huge_memory.c, ``__split_huge_pud()``.
+
+    Returns
+    -------
+    int64
+        Entries cleared.
     """
-    addr = start
+    addr, cleared = start, 0
     while addr < end:
         level, table, index = walk(pt, addr)
-        if level == 2:
+        if level == 2 and pt.entries[table, index] != _NONE:
             pt.entries[table, index] = _NONE
+            cleared += 1
         size = np.int64(1) << (12 + 9 * max(level, 2))
         addr = (addr & ~(size - 1)) + size
+    return cleared
 
 
 @borrowing
