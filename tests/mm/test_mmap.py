@@ -173,7 +173,20 @@ def test_protection_cuts_and_joins_again():
     mm.mprotect(addr + MIB2, MIB2, RW)
     assert [vma.end - vma.start for vma in mm.vmas] == [4 * MIB2]
     mm.touch(addr, 4, MIB2, True)
-    refused(errno.ENOMEM, mm.mprotect, addr, 5 * MIB2, Prot.READ)
+    with pytest.raises(WorkbenchError) as refusal:  # what lies before the hole has changed by then
+        mm.mprotect(addr, 5 * MIB2, Prot.READ)
+    assert refusal.value.errno == errno.ENOMEM
+    assert refusal.value.changed
+    assert [bool(vma.flags & Vm.WRITE) for vma in mm.vmas] == [False]
+
+
+@pytest.mark.parametrize(("base", "number"), [("5.15", None), ("5.16", errno.EFAULT), ("6.1", errno.EFAULT)])
+def test_shrinking_what_is_not_mapped(base, number):
+    mm = Mm(base)
+    if number:
+        refused(number, mm.mremap, 0x7000_0000_0000, 2 * MIB2, MIB2, True)
+    else:
+        assert mm.mremap(0x7000_0000_0000, 2 * MIB2, MIB2, True) == 0x7000_0000_0000
 
 
 @pytest.mark.parametrize(("base", "left"), [("5.10", 0), ("6.1", 0), ("6.12", 1)])

@@ -459,37 +459,32 @@ class Mm:
         ------
         WorkbenchError
             EINVAL: misaligned, or a file that cannot be cut there; ENOMEM: not all is mapped; EACCES: the
-            file was not opened for that.
+            file was not opened for that.  What lies before the place that is refused has changed.
 
         Kernel
         ------
         mm/mprotect.c, do_mprotect_pkey(), mprotect_fixup(), change_pud_range().
         """
-        end_of_all = addr + -(-length // PAGE_SIZE) * PAGE_SIZE
-        for vma in self._all_of(addr, end_of_all - addr):
+        if addr % PAGE_SIZE or length < 0:
+            raise _einval(f"address {addr:#x} is no multiple of {PAGE_SIZE} bytes. Round it.")
+        end_of_all, start = addr + -(-length // PAGE_SIZE) * PAGE_SIZE, addr
+        while start < end_of_all:
+            vma = self.find_vma(start)
+            changed = (f"{addr:#x}-{start - 1:#x} is {prot!r} now",) if start > addr else ()
+            if vma is None:
+                raise WorkbenchError(f"nothing is mapped at {start:#x}. Map it first.", errno.ENOMEM, changed)
             flags = vma.flags & ~_ACCESS | Vm(int(prot))
             if (flags & _ACCESS) & ~Vm(int(flags) >> 4):
-                raise WorkbenchError(f"the file was not opened for {prot!r}. Open it rw.", errno.EACCES)
-            start, end = max(vma.start, addr), min(vma.end, end_of_all)
+                raise WorkbenchError(f"the file was not opened for {prot!r}. Open it rw.", errno.EACCES, changed)
+            end = min(vma.end, end_of_all)
             if flags == vma.flags:
+                start = end
                 continue
             inside = self.set_flags(vma, start, end, flags)
             mask = np.uint64(Pg.PRESENT | Pg.RW | Pg.USER | Pg.NX | Pg.PROTNONE)
             bits = np.uint64(inside.page_prot & ~Pg.ACCESSED)
             pgtable.protect(self.pt, start, end, bits, mask, self.base != "6.12")
-
-    def _all_of(self, addr: int, length: int) -> list[Vma]:
-        """The areas of a range that is mapped without a hole."""
-        if addr % PAGE_SIZE or length < 0:
-            raise _einval(f"address {addr:#x} is no multiple of {PAGE_SIZE} bytes. Round it.")
-        areas, at = self.areas_in(addr, addr + length), addr
-        for vma in areas:
-            if vma.start > at:
-                break
-            at = vma.end
-        if at < addr + length:
-            raise WorkbenchError(f"nothing is mapped at {at:#x}. Map it first.", errno.ENOMEM)
-        return areas
+            start = end
 
     def mremap(self, addr: int, old_length: int, new_length: int, may_move: bool, chosen: int | None = None) -> int:
         """mremap(2) without a new address of the caller's.
@@ -516,6 +511,8 @@ class Mm:
         new_length = -(-new_length // PAGE_SIZE) * PAGE_SIZE
         if addr % PAGE_SIZE or new_length <= 0:
             raise _einval(f"mremap to {new_length} bytes at {addr:#x}: round both to {PAGE_SIZE} bytes.")
+        if self.find_vma(addr) is None and self.base not in ("5.10", "5.15"):
+            raise WorkbenchError(f"nothing is mapped at {addr:#x}. Map it first.", errno.EFAULT)
         if old_length >= new_length:
             if old_length > new_length:
                 self.munmap(addr + new_length, old_length - new_length)
