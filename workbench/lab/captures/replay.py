@@ -596,6 +596,10 @@ def _mremap(replay: Replay, action: Action) -> Result:
     process, addr, chosen = replay.process(action), _address(action), _recorded_addr(action)
     may_move = "MAYMOVE" in get(action, "flags", list, "mremap")
     old, new = _size(action, "old_length"), _size(action, "new_length")
+    vma = process.mm.find_vma(addr)
+    if vma is not None and chosen not in (None, addr) and new > 0:
+        own = vma.file.get_unmapped_area(process.mm, new, vma.pgoff_of(addr))
+        chosen = chosen if (chosen - own) % vma.file.pagesize(vma) == 0 else None
     start = process.mremap(addr, old, new, may_move=may_move, chosen=chosen)
     name = text(action, "mapping", "mremap")
     if name in replay.mappings:
