@@ -6,10 +6,12 @@ import errno
 import numpy as np
 import pytest
 
+from workbench.abi import Role
 from workbench.errors import Signalled, WorkbenchError
 from workbench.machine import Machine
 from workbench.mm.events import Counter, events
 from workbench.mm.madvise import Madv
+from workbench.mm.memremap import DevPagemap, MemoryType
 from workbench.mm.mmap import Map, VmFault
 from workbench.mm.pgtable import Level
 
@@ -257,3 +259,26 @@ def test_many_faults_are_as_many_single_ones():
     pages = [device.machine.array.view(START >> 12, 64 * 512) for device in (one, other)]
     assert (pages[0] == pages[1]).all()
     assert (one.process.mm.pt.entries[:8] == other.process.mm.pt.entries[:8]).all()
+
+
+def test_the_head_of_an_offset_may_lie_in_another_section():
+    """1 GiB align, file offset 512 MiB at an aligned address: the head is four sections before the page asked for."""
+    device = Device("6.1", "1G")
+    half = GIB1 // 2
+    addr = device.map(1, half, flags=Map.SHARED | Map.FIXED_NOREPLACE, addr=0x7000_0000_0000)
+    device.process.touch(addr)
+    assert device.words(0, MAPPING) == device.mapping
+    assert device.words(0, INDEX) == half >> 12
+    assert device.words(half >> 12, INDEX) == 0
+
+
+@pytest.mark.parametrize("kind", [MemoryType.FS_DAX, MemoryType.PCI_P2PDMA])
+@pytest.mark.parametrize("kernel", ["5.17", "6.1"])
+def test_other_memory_of_devices_stays_base_pages(kernel, kind):
+    """series.md, patch 11: device-dax alone asks for compound pages."""
+    machine = Machine(kernel, persistent_memory=[(START, START + GIB1)])
+    pgmap = DevPagemap(machine.new_address(), ((START >> 12, GIB1 >> 12),), type=kind)
+    machine.zone_device.memremap_pages(pgmap)
+    assert pgmap.vmemmap_shift == 0
+    assert machine.zone_device.refs(pgmap) == GIB1 >> 12
+    assert {machine.array.role((START >> 12) + page) for page in range(1024)} == {Role.ZONE_DEVICE}
