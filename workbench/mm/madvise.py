@@ -71,13 +71,8 @@ def _nothing(mm: Mm, vma: Vma, start: int, end: int) -> None:
     """Advice without effect on a device's memory."""
 
 
-def _dontneed_locked(mm: Mm, vma: Vma, start: int, end: int) -> None:
-    mm.zap(start, end)
-
-
 def _dontneed(mm: Mm, vma: Vma, start: int, end: int) -> None:
-    if vma.flags & Vm.LOCKED:
-        raise _refuse(errno.EINVAL, "locked memory cannot be dropped. Unlock it first.")
+    """Entries go.  DAX areas are never marked locked (mlock_fixup()), so DONTNEED_LOCKED is the same."""
     mm.zap(start, end)
 
 
@@ -105,7 +100,7 @@ _ADVICE: dict[Madv, Callable[[Mm, Vma, int, int], None]] = {
     Madv.SEQUENTIAL: _nothing,
     Madv.WILLNEED: _nothing,
     Madv.DONTNEED: _dontneed,
-    Madv.DONTNEED_LOCKED: _dontneed_locked,
+    Madv.DONTNEED_LOCKED: _dontneed,
     Madv.FREE: _no(errno.EINVAL, "MADV_FREE is for anonymous memory. Use MADV_DONTNEED."),
     Madv.REMOVE: _remove,
     Madv.DONTFORK: _set_flags(Vm.DONTCOPY),
