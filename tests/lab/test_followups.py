@@ -42,6 +42,7 @@ def test_a_device_waits_for_a_held_page_up_to_5_17():
 
 def test_tables():
     assert grab_once_table(grab_once()).rows[1][:5] == ["16,384 MiB, DRAM", "pin", "87", "6.2", "14"]
+    assert not any("e+" in cell for row in grab_once_table(grab_once()).rows for cell in row)
     rows = measured_table({"base pages": [20, 10, 30], "one grab": [1.0, 2.0, 4.0]}).rows
     assert rows[1] == ["one grab", "2.00", "1.00 – 4.00", "10.0"]
     assert shared_table([shared_lines("6.1")], recorded_traffic()).rows[0][-1] == "512 and 128"

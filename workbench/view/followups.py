@@ -34,7 +34,7 @@ def grab_once_table(found: Sequence[GrabOnce]) -> Table:
                 *(f"{ms:,.4g}" for ms in (before, after)),
                 f"{before / after:.0f}",
                 *locked,
-                *(f"{ms:,.3g}" for ms in one.modelled_ms),
+                *(f"{ms:,.0f}" if ms >= 100 else f"{ms:.3g}" for ms in one.modelled_ms),
             ]
         )
     states = ("base pages", "as merged", "one grab")
