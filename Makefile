@@ -25,6 +25,7 @@ explorer: setup ## open the explorer: any device and patch state, without code, 
 	    --Voila.ip=127.0.0.1 --token
 
 bench: compiler setup ## measure the engine against C and the machine's limits, store the results
+	@$(bin)/workbench cost --measure --update
 	@$(bin)/workbench bench --update
 	@scripts/need browser && $(bin)/python -m benchmarks.map_latency
 

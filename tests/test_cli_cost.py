@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from workbench import cli
+from workbench.lab.checkout import Checkout
 
 
 @pytest.fixture
@@ -41,9 +42,32 @@ def test_the_cost_model_as_text(run):
 
 def test_the_table(run):
     rows = list(csv.DictReader(io.StringIO(run("cost", "--table", "csv")[1])))
-    assert len(rows) == 28
+    assert len(rows) == 28 + 8 and [row["kind"] for row in rows].count("measured") == 8
     assert run("cost", "--table", "latex")[1].startswith("% SPDX-License-Identifier")
     assert "published" in run("cost", "--table", "text")[1].splitlines()[0]
+
+
+def test_a_run_of_ones_own(run, monkeypatch, tmp_path):
+    from workbench.lab import seed_timing
+
+    taken = seed_timing.committed(Checkout.find())
+    taken["seconds"] = taken.seconds * 0 + 0.25
+    kept = []
+    monkeypatch.setattr(seed_timing, "measure", lambda checkout: taken)
+    monkeypatch.setattr(
+        seed_timing, "keep", lambda checkout, run, update: kept.append(update) or checkout.root / seed_timing.LAST
+    )
+    status, out, err = run("cost", "--measure")
+    assert (status, err, kept) == (0, f"written: {seed_timing.LAST}\n", [False])
+    assert out.count("250 [250-250]") == 8 and "1.00" in out
+    assert "250,250,250" in run("cost", "--table", "csv", "--measure", "--update")[1] and kept == [False, True]
+
+
+def test_a_run_is_taken_where_one_is_asked_for(run):
+    status, out, err = run("cost", "--update")
+    assert (status, out) == (2, "") and "Say --measure as well" in err
+    status, out, err = run("cost", "--json", "--measure")
+    assert (status, out) == (2, "") and "ask for one of them" in err
 
 
 def test_another_medium_is_labelled(run, tmp_path):

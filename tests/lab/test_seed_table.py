@@ -10,7 +10,17 @@ from workbench.errors import WorkbenchError
 from workbench.lab.cost import seed_fit, seed_samples
 from workbench.lab.media import medium
 from workbench.lab.registration import published_rounds, registration
-from workbench.lab.seed_table import Key, as_csv, as_latex, as_rows, as_text, keys, seed_table, what_if_text
+from workbench.lab.seed_table import (
+    Key,
+    as_csv,
+    as_latex,
+    as_rows,
+    as_text,
+    keys,
+    ratio_text,
+    seed_table,
+    what_if_text,
+)
 
 GIB, MIB = 1 << 30, 1 << 20
 
@@ -45,25 +55,40 @@ def test_get_in_dram_does_not_gain():
     assert before == pytest.approx(after, rel=0.01)
 
 
-def test_measured_times_stand_in_their_own_columns():
-    key = Key(129022, False, "put", "before")
-    rows = as_rows(seed_table(measured={key: 640.0, key._replace(state="after"): 160.0}))
+MEASURED = {
+    Key(129022, False, "put", "before"): [660.0, 640, 610],
+    Key(129022, False, "put", "after"): [160.0, 158, 171],
+}
+
+
+def test_measured_times_stand_in_their_own_columns_with_their_spread():
+    rows = as_rows(seed_table(measured=MEASURED))
     assert {tuple(row[:3]): row[9:] for row in rows if any(row[9:])} == {
-        ("129022", "DRAM", "put"): ["640", "160", "4.0"]
+        ("129022", "DRAM", "put"): ["640 [610-660]", "160 [158-171]", "4.0"]
     }
     with pytest.raises(WorkbenchError, match="no row of the cover letter's table"):
-        seed_table(measured={Key(1, False, "put", "before"): 1.0})
+        seed_table(measured={Key(1, False, "put", "before"): [1.0]})
 
 
-def test_csv_has_each_time_once():
-    rows = list(csv.DictReader(io.StringIO(as_csv(seed_table(measured={next(keys()): 80.0})))))
+@pytest.mark.parametrize(
+    "before, after, told", [(100, 25, "4.0"), (100, 97, "1.03"), (100, 100, "1.00"), (84, 100, "0.84")]
+)
+def test_a_ratio_tells_a_loss(before, after, told):
+    assert ratio_text(before, after) == told
+
+
+def test_csv_has_each_time_once_and_says_whose_it_is():
+    rows = list(csv.DictReader(io.StringIO(as_csv(seed_table(measured={next(keys()): [80.0, 81, 79]}), "a, b"))))
     assert [row["kind"] for row in rows].count("published") == 12
     assert [row["kind"] for row in rows].count("modelled") == 16
-    assert [row for row in rows if row["kind"] == "measured"] == [
-        {"size_mib": "16384", "struct_pages": "DRAM", "phase": "get", "state": "before", "kind": "measured", "ms": "80"}
-    ]
+    (measured,) = [row for row in rows if row["kind"] == "measured"]
+    assert list(measured.values()) == ["16384", "DRAM", "get", "before", "measured", "80", "79", "81", "a, b"]
     published = {row["ms"] for row in rows if row["kind"] == "published"}
     assert published == {"71", "22", "524", "127", "525", "513", "188", "4100", "1000", "4120", "563"}
+    assert {row["kind"]: row["source"] for row in rows} == {
+        "published": "cover letter of version 7", "modelled": "workbench cost", "measured": "a, b"
+    }  # fmt: skip
+    assert {row["least_ms"] for row in rows if row["kind"] != "measured"} == {""}
 
 
 def test_latex_is_one_well_formed_table():
@@ -73,7 +98,9 @@ def test_latex_is_one_well_formed_table():
     assert r"127004 & altmap & get & 4100 & 1000 & 4.1 &" in "\n".join(rows)
     columns = next(line for line in lines if line.startswith(r"\begin{tabular}"))
     assert len(columns.removeprefix(r"\begin{tabular}{").rstrip("}")) == 12
-    assert lines[-1] == r"\end{tabular}"
+    assert lines[-1] == r"\end{tabular}" and not [line for line in lines if "measured:" in line]
+    told = as_latex(seed_table(measured=MEASURED), "a processor")
+    assert "% measured: a processor; median" in told and "640 [610--660] & 160 [158--171] & 4.0" in told
 
 
 def test_text_is_aligned_and_says_its_units():
@@ -81,6 +108,8 @@ def test_text_is_aligned_and_says_its_units():
     assert len(rows) == 10 and "times in ms" in last
     assert len({row.index("before") for row in rows[1:2]}) == 1
     assert rows[3].split()[:5] == ["16384", "DRAM", "put", "71", "22"]
+    last = as_text(seed_table(measured=MEASURED), "a processor")[-1]
+    assert last.startswith("measured: a processor; median [least-greatest].") and "altmap have no measured" in last
 
 
 def test_a_what_if_says_so_in_its_first_line():

@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Figures and tables of the cost model: they show the numbers they are given, each with its kind."""
 
+import math
 import re
 
 import pytest
 
+from workbench.lab import seed_timing
 from workbench.lab.checkout import Checkout
 from workbench.lab.cost import MODEL, WITH_DRAM_WRITES, seed_fit
 from workbench.lab.media import medium
 from workbench.lab.registration import published_rounds, registration
-from workbench.lab.seed_table import Key, seed_table
+from workbench.lab.seed_table import Key, as_rows, keys, seed_table
 from workbench.view import cost_model
 from workbench.view.figures import draw, load
 from workbench.view.palette import PROVENANCE, STATES
+from workbench.view.summary import mark
 
 FIT = seed_fit()
 
@@ -37,11 +40,41 @@ def test_the_figure_of_the_table_has_each_published_time():
 
 
 def test_measured_times_get_marks_of_their_own():
-    fig = cost_model.seed_figure(seed_table(measured={Key(16384, False, "get", "after"): 93.0}))
+    before, after = (Key(16384, False, "get", state) for state in ("before", "after"))
+    times = seed_table(measured={before: [80, 81, 84], after: [93, 92, 99]})
+    fig = cost_model.seed_figure(times, where="a processor")
+    assert points(fig, "measured, before") == {"16,384 MiB, DRAM, <b>get</b>": 81}
     assert points(fig, "measured, with") == {"16,384 MiB, DRAM, <b>get</b>": 93}
     looks = {trace.name.split(",")[0]: trace.marker.symbol for trace in fig.data}
     assert looks == {kind: PROVENANCE[kind].symbol for kind in ("published", "modelled", "measured")}
     assert {trace.marker.color for trace in fig.data} == {STATES["before"], STATES["after"]}
+    (spread,) = [trace.error_x for trace in fig.data if trace.name.startswith("measured, with")]
+    assert (spread.array, spread.arrayminus) == ((6,), (1,))
+    assert not [trace for trace in fig.data if "measured" not in trace.name and trace.error_x.array]
+    assert fig.layout.title.subtitle.text.endswith("measured: a processor")
+
+
+def test_labels_of_measured_times_stand_clear_of_each_other_and_altmap_rows_say_that_there_is_none():
+    before, after = (Key(16384, False, "get", state) for state in ("before", "after"))
+    fig = cost_model.seed_figure(seed_table(measured={before: [80, 81, 84], after: [93, 92, 99]}))
+    notes = {note.text: note for note in fig.layout.annotations}
+    # Longer with the series: its label lies right of the greatest, that of before left of the least.
+    assert (notes["93\xa0ms"].xanchor, notes["93\xa0ms"].x) == ("left", pytest.approx(math.log10(99)))
+    assert (notes["81\xa0ms"].xanchor, notes["81\xa0ms"].x) == ("right", pytest.approx(math.log10(80)))
+    rows = [round(note.y) for note in fig.layout.annotations if note.text.startswith("not measured")]
+    assert [fig.layout.yaxis.ticktext[row] for row in rows] == [
+        name for name in fig.layout.yaxis.ticktext if "altmap" in name
+    ]
+
+
+def test_without_a_run_nothing_is_said_of_measuring():
+    fig = cost_model.seed_figure(seed_table())
+    assert not fig.layout.annotations and "measured" not in fig.layout.title.subtitle.text
+    assert "easured" not in repr(cost_model.seed_view(seed_table()))
+    told = repr(cost_model.seed_view(seed_table(measured={next(keys()): [1.0]}), "a processor"))
+    assert (
+        f"{mark('measured')} Measured: a processor; median" in told and f"{mark('measured')} measured, before" in told
+    )
 
 
 def test_shares_add_up_to_the_modelled_cost():
@@ -109,12 +142,17 @@ def test_the_registration_table_marks_a_lower_bound():
 @pytest.mark.parametrize("name", ["seed-table", "pin-cost-shares", "cost-residuals", "rdma-rounds"])
 def test_paper_figures_name_the_file_and_the_kinds(name):
     fig, inputs = draw(load()[name], Checkout.find())
-    assert [path.name for path in inputs.files] == ["numbers.json"]
+    measured = ["seed_table.nc"] if name == "seed-table" else []
+    assert [path.name for path in inputs.files] == ["numbers.json", *measured]
     assert {series.kind for series in inputs.series} == set(fig.layout.meta["origin"].split(", "))
 
 
 def test_alt_texts_tell_the_numbers():
     for number in ("71", "22", "524", "127", "525", "513", "188", "4.1", "4.12", "563"):
         assert number in load()["seed-table"].alt
+    measured = seed_table(measured=seed_timing.times(seed_timing.committed(Checkout.find())))
+    for row in as_rows(measured):
+        for cell in filter(None, row[9:11]):
+            assert cell.split(" [")[0] in load()["seed-table"].alt.replace(",", "")
     assert "31.6" in load()["rdma-rounds"].alt and "214.4" in load()["rdma-rounds"].alt
     assert f"{100 * FIT.residuals.min():.1f}".replace("-", "minus ") in load()["cost-residuals"].alt

@@ -52,7 +52,7 @@ from workbench.mm import InitCall, PageArray, arena
 from workbench.mm._jit import JIT
 from workbench.series import kernel
 
-__all__ = ["CASES", "GIB", "LARGE", "SMALL", "TIB", "Case", "dataset", "engine_hash", "measure"]
+__all__ = ["CASES", "GIB", "LARGE", "SMALL", "TIB", "Case", "dataset", "engine_hash", "machine_and_versions", "measure"]
 
 GIB = 1 << 30
 TIB = 1 << 40
@@ -195,22 +195,15 @@ def engine_hash(checkout: Checkout) -> str:
     return tree_hash(checkout.root, [f for part in parts for f in files_below(checkout.root / "workbench" / part)])
 
 
-def _about(quick: bool) -> dict[str, str | int]:
-    """Machine, date and versions; nothing that names the machine or where it keeps things."""
+def machine_and_versions() -> dict[str, str | int]:
+    """Date, machine and versions; nothing that names the machine or where it keeps things."""
     cpuinfo = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     facts = dict(re.findall(r"^([\w ]+?)\s*: (.+)$", cpuinfo.split("\n\n")[0], re.MULTILINE))
     memory = re.search(r"MemTotal:\s+(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii"))
     assert memory
     model = facts.get("model name", platform.machine())
     numbers = [facts[name] for name in ("cpu family", "model", "stepping") if name in facts]
-    device, windows = _kernel_device(quick)
     return {
-        "title": "The engine against C and the machine's limits",
-        "provenance": "measured",
-        "quick": int(quick),
-        "kernel_device_bytes": device,
-        "kernel_sample_pages": device // text.PAGE_SIZE // windows,
-        "random_writes": RANDOM_WRITES,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": f"{model} (family/model/stepping {'/'.join(numbers)})",
         "cores": len(os.sched_getaffinity(0)),
@@ -220,6 +213,20 @@ def _about(quick: bool) -> dict[str, str | int]:
         "workbench": workbench.__version__,
         "python": platform.python_version(),
         **{name: version(name) for name in ("numba", "numpy")},
+    }
+
+
+def _about(quick: bool) -> dict[str, str | int]:
+    """What was measured, when, on what, by which versions."""
+    device, windows = _kernel_device(quick)
+    return {
+        "title": "The engine against C and the machine's limits",
+        "provenance": "measured",
+        "quick": int(quick),
+        "kernel_device_bytes": device,
+        "kernel_sample_pages": device // text.PAGE_SIZE // windows,
+        "random_writes": RANDOM_WRITES,
+        **machine_and_versions(),
     }
 
 

@@ -2,13 +2,14 @@
 """The cover letter's table: published, modelled and, where there is a run, measured; as text, CSV and LaTeX.
 
 The letter prints no get with struct pages in DRAM.  The rows are there all the same, with the modelled
-numbers alone, since they say why.
+numbers, since they say why.  The engine's struct pages lie in DRAM, so rows with an altmap have no measured one.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,6 +26,7 @@ SIZES_MIB = {False: (16384, 129022), True: (16384, 127004)}
 PHASES = {"get": PIN_FAST, "put": UNPIN}
 STATES = tuple(KERNELS)
 KINDS = ("published", "modelled", "measured")
+UNMEASURED = "Rows with an altmap have no measured time: the engine's struct pages lie in DRAM."
 
 
 class Key(NamedTuple):
@@ -46,12 +48,15 @@ class Time:
     kind : str
         One of :data:`KINDS`.
     ms : float or None
-        Milliseconds; None where there is none.
+        Milliseconds, of measured ones the median; None where there is none.
+    spread : tuple of float or None
+        Least and greatest measured.
     """
 
     key: Key
     kind: str
     ms: float | None
+    spread: tuple[float, float] | None = None
 
 
 def keys() -> Iterator[Key]:
@@ -63,15 +68,16 @@ def keys() -> Iterator[Key]:
                     yield Key(size_mib, altmap, phase, state)
 
 
-def seed_table(fit: Fit | None = None, measured: Mapping[Key, float] | None = None) -> list[Time]:
+def seed_table(fit: Fit | None = None, measured: Mapping[Key, Sequence[float]] | None = None) -> list[Time]:
     """All times of the table, of every kind.
 
     Parameters
     ----------
     fit : Fit, optional
         The cost model; the one fitted to the letter if not given.
-    measured : mapping of Key to float, optional
-        Milliseconds that a machine took; keys that are missing have no number.
+    measured : mapping of Key to sequence of float, optional
+        Milliseconds that a machine took, one for each repetition (:func:`workbench.lab.seed_timing.times`); keys that
+        are missing have no number.
 
     Returns
     -------
@@ -91,14 +97,19 @@ def seed_table(fit: Fit | None = None, measured: Mapping[Key, float] | None = No
     times = []
     for key in keys():
         modelled = fit.media["pmem" if key.altmap else "dram"].ms(phase_events(key))
-        values = (printed.get(key), modelled, measured.get(key))
-        times += [Time(key, kind, ms) for kind, ms in zip(KINDS, values, strict=True)]
+        times += [Time(key, "published", printed.get(key)), Time(key, "modelled", modelled)]
+        taken = measured.get(key)
+        spread = (min(taken), max(taken)) if taken else None
+        times.append(Time(key, "measured", statistics.median(taken) if taken else None, spread))
     return times
 
 
 def as_rows(times: Sequence[Time]) -> list[list[str]]:
-    """The table as text cells: memory, place, phase, then before, after and ratio of each kind; "" for none."""
-    found = {(time.key, time.kind): time.ms for time in times}
+    """The table as text cells: memory, place, phase, then before, after and ratio of each kind; "" for none.
+
+    Measured times are followed by their spread: ``92.2 [90.7-94.4]``.
+    """
+    found = {(time.key, time.kind): time for time in times}
     rows = []
     for key in keys():
         if key.state != STATES[0]:
@@ -106,8 +117,8 @@ def as_rows(times: Sequence[Time]) -> list[list[str]]:
         cells = [str(key.size_mib), "altmap" if key.altmap else "DRAM", key.phase]
         for kind in KINDS:
             before, after = (found[key._replace(state=state), kind] for state in STATES)
-            ratio = "" if before is None or after is None else f"{before / after:.1f}"
-            cells += [_ms(before), _ms(after), ratio]
+            ratio = "" if before.ms is None or after.ms is None else ratio_text(before.ms, after.ms)
+            cells += [_cell(before), _cell(after), ratio]
         rows.append(cells)
     return rows
 
@@ -121,8 +132,15 @@ HEADER = (
 """Columns of :func:`as_rows`; times in ms."""
 
 
-def as_text(times: Sequence[Time]) -> list[str]:
-    """The table for a terminal; times in ms."""
+def as_text(times: Sequence[Time], where: str = "") -> list[str]:
+    """The table for a terminal; times in ms.
+
+    Parameters
+    ----------
+    times : sequence of Time
+    where : str
+        What measured numbers are of (:func:`workbench.lab.seed_timing.where`); "" where there are none.
+    """
     rows = [["", "", "", *(cell for kind in KINDS for cell in (kind, "", ""))]]
     rows += [["MiB", "struct pages", "phase", *("before", "after", "ratio") * len(KINDS)], *as_rows(times)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
@@ -130,30 +148,48 @@ def as_text(times: Sequence[Time]) -> list[str]:
     for row in rows:
         cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
         lines.append("  ".join(cells).rstrip())
-    return [*lines, "times in ms; kernel 5.16 before, the series (5.17) after; compound pages of 2 MiB"]
+    lines.append("times in ms; kernel 5.16 before, the series (5.17) after; compound pages of 2 MiB")
+    return lines + ([f"measured: {where}; median [least-greatest]. {UNMEASURED}"] if where else [])
 
 
-def as_csv(times: Sequence[Time]) -> str:
-    """The table as CSV: a row for each time that there is, in ms."""
+def as_csv(times: Sequence[Time], where: str = "") -> str:
+    """The table as CSV: a row for each time that there is, in ms, with its spread and where it comes from.
+
+    Parameters
+    ----------
+    times, where
+        As of :func:`as_text`.
+    """
+    sources = {"published": "cover letter of version 7", "modelled": "workbench cost", "measured": where}
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["size_mib", "struct_pages", "phase", "state", "kind", "ms"])
+    writer.writerow(["size_mib", "struct_pages", "phase", "state", "kind", "ms", "least_ms", "greatest_ms", "source"])
     for time in times:
         if time.ms is not None:
             place = "altmap" if time.key.altmap else "DRAM"
-            writer.writerow([time.key.size_mib, place, time.key.phase, time.key.state, time.kind, f"{time.ms:.6g}"])
+            numbers = [f"{ms:.6g}" for ms in (time.ms, *(time.spread or ()))]
+            numbers += [""] * (3 - len(numbers))
+            what = [time.key.size_mib, place, time.key.phase, time.key.state, time.kind]
+            writer.writerow([*what, *numbers, sources[time.kind]])
     return out.getvalue()
 
 
-def as_latex(times: Sequence[Time]) -> str:
-    """The table for a paper (package ``booktabs``); a dash where there is no number."""
+def as_latex(times: Sequence[Time], where: str = "") -> str:
+    """The table for a paper (package ``booktabs``); a dash where there is no number.
+
+    Parameters
+    ----------
+    times, where
+        As of :func:`as_text`.
+    """
     columns = "rllrrr" + "rrr" * (len(KINDS) - 1)
     groups = " & ".join(rf"\multicolumn{{3}}{{c}}{{{kind}}}" for kind in KINDS)
     rules = "".join(rf"\cmidrule(lr){{{first}-{first + 2}}}" for first in range(4, len(HEADER), 3))
-    body = [" & ".join(cell or "--" for cell in row) + r" \\" for row in as_rows(times)]
+    body = [" & ".join(cell.replace("-", "--") or "--" for cell in row) + r" \\" for row in as_rows(times)]
     lines = [
         "% SPDX-License-Identifier: GPL-2.0-only",
         "% times in ms: published in the cover letter, modelled by workbench cost, measured where there is a run",
+        *([f"% measured: {where}; median [least--greatest]. {UNMEASURED}"] if where else []),
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
         rf" & & & {groups} \\",
@@ -184,7 +220,18 @@ def phase_events(key: Key) -> PinEvents:
     return pin_events(PHASES[key.phase], key.size_mib << 20, ALIGN, key.state == "after", release=release)
 
 
-def _ms(value: float | None) -> str:
-    if value is None:
+def ratio_text(before: float, after: float) -> str:
+    """How many times less time: ``3.2``; ``0.97`` where it takes longer, or nearly as long."""
+    ratio = before / after
+    return f"{ratio:.1f}" if ratio >= 1.05 else f"{ratio:.2f}"
+
+
+def _cell(time: Time) -> str:
+    if time.ms is None:
         return ""
+    spread = f" [{'-'.join(map(_ms, time.spread))}]" if time.spread else ""
+    return _ms(time.ms) + spread
+
+
+def _ms(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -14,7 +14,8 @@ measured one::
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -24,7 +25,7 @@ from workbench.lab.cost import MAX_RESIDUAL, TERMS, Fit, Sample, fit, held_out, 
 from workbench.lab.media import Medium
 from workbench.lab.pin_events import PATHS, pin_events
 from workbench.lab.registration import Registration, Rounds
-from workbench.lab.seed_table import ALIGN, KINDS, PHASES, STATES, Key, Time, as_rows, keys, phase_events
+from workbench.lab.seed_table import ALIGN, KINDS, PHASES, STATES, UNMEASURED, Key, Time, as_rows, keys, phase_events
 from workbench.view import palette
 from workbench.view.summary import Table, mark
 
@@ -37,49 +38,56 @@ PRICE_LOOKS = {
 }
 """A price, whatever the medium, to its name in a legend and its colour."""
 
-_OFFSETS = {"published": 0.22, "modelled": 0.0, "measured": -0.22}
+_OFFSETS = {"published": 0.26, "modelled": 0.0, "measured": -0.26}
 _MARKER_PX = {"before": 11, "after": 7}  # so that the later one shows where both are alike
 _LABEL_PX = 12
+_LEAST_MS, _GREATEST_MS = 13, 9000
+SEED_PX = 760
+"""Height of the figure of the letter's table."""
 
 
-def seed_figure(times: Sequence[Time], width_px: int = palette.NOTEBOOK_PX) -> go.Figure:
+def seed_figure(times: Sequence[Time], width_px: int = palette.NOTEBOOK_PX, where: str = "") -> go.Figure:
     """The letter's table: a row for each memory, place and phase, times on a logarithmic axis.
 
     Parameters
     ----------
     times : sequence of Time
-        From :func:`workbench.lab.seed_table.seed_table`.
+        From :func:`workbench.lab.seed_table.seed_table`; measured ones are drawn with their spread.
     width_px : int
         CSS pixels.
+    where : str
+        What measured times are of; stands in the subtitle.
     """
     rows = [key for key in keys() if key.state == STATES[0]]
     kinds = [kind for kind in KINDS if any(time.kind == kind and time.ms is not None for time in times)]
     fig = go.Figure()
     for kind in kinds:
-        found = {time.key: time.ms for time in times if time.kind == kind and time.ms is not None}
+        found = {time.key: time for time in times if time.kind == kind and time.ms is not None}
         for state in STATES:
-            points = [(row, found[key]) for row, one in enumerate(rows) if (key := one._replace(state=state)) in found]
+            here = [found[key] for row in rows if (key := row._replace(state=state)) in found]
             style = palette.provenance_style(kind, COLORS[state])
-            side = "middle right" if state == "before" else "middle left"
             fig.add_scatter(
-                x=[ms for _, ms in points],
-                y=[row - _OFFSETS[kind] for row, _ in points],
-                text=[_ms(ms) for _, ms in points],
-                textposition=side,
+                x=[time.ms for time in here],
+                y=[rows.index(time.key._replace(state=STATES[0])) - _OFFSETS[kind] for time in here],
+                text=[_ms(time.ms) for time in here if time.ms is not None],
+                textposition=[f"middle {_side(time, found)}" for time in here],
                 textfont={"size": _LABEL_PX, "color": COLORS[state]},
-                mode="markers+text",
+                mode="markers" if kind == "measured" else "markers+text",
                 name=f"{kind}, {STATE_NAMES[state]}",
                 marker=style["marker"] | {"size": _MARKER_PX[state]},
+                error_x=_spread(here) if kind == "measured" else None,
                 cliponaxis=False,
                 hoverinfo="skip",
             )
+            if kind == "measured":
+                _label_beside_the_spread(fig, here, found, rows)
     ticks = [10, 20, 50, 100, 200, 500, 1000, 2000, 5000]
     fig.update_xaxes(
         type="log",
         title_text="time of all calls (logarithmic)",
         tickvals=ticks,
         ticktext=[_ms(tick) for tick in ticks],
-        range=[math.log10(13), math.log10(9000)],
+        range=[math.log10(_LEAST_MS), math.log10(_GREATEST_MS)],
     )
     fig.update_yaxes(
         tickvals=list(range(len(rows))),
@@ -88,11 +96,69 @@ def seed_figure(times: Sequence[Time], width_px: int = palette.NOTEBOOK_PX) -> g
         showgrid=False,
         ticks="",
     )
+    for row, key in enumerate(rows):
+        if "measured" in kinds and key.altmap:
+            fig.add_annotation(
+                x=math.log10(_LEAST_MS),
+                y=row - _OFFSETS["measured"],
+                text="not measured: the engine is in DRAM",
+                font={"size": _LABEL_PX, "color": palette.OUTLINE},
+                showarrow=False,
+                xanchor="left",
+                xshift=6,
+            )
     for border in range(1, len(rows)):
         fig.add_hline(y=border - 0.5, line={"color": "#E3E3E3", "width": 2 if border == len(rows) // 2 else 1})
+    subtitle = _run_text() + (f"<br>measured: {where}" if where else "")
     return fig.update_layout(
-        template="devmap", width=width_px, height=580, margin_t=132, title_subtitle_text=_run_text()
-    ).update_layout(meta={"origin": ", ".join(kinds)})
+        template="devmap",
+        width=width_px,
+        height=SEED_PX,
+        margin_t=172 if where else 132,
+        title_subtitle_text=subtitle,
+        meta={"origin": ", ".join(kinds)},
+    )
+
+
+def _side(time: Time, found: Mapping[Key, Time]) -> str:
+    """Where a label does not meet that of the other state: right of the longer time, left of the shorter one."""
+    state = STATES[1 - STATES.index(time.key.state)]
+    other = found.get(time.key._replace(state=state))
+    if other is None or other.ms == time.ms:
+        return "right" if time.key.state == STATES[0] else "left"
+    assert time.ms is not None and other.ms is not None  # found has what has a number
+    return "right" if time.ms > other.ms else "left"
+
+
+def _spread(times: Sequence[Time]) -> dict[str, Any]:
+    """Bars from the least to the greatest repetition."""
+    ends = [(time.ms, time.spread) for time in times if time.ms is not None and time.spread is not None]
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [greatest - ms for ms, (_, greatest) in ends],
+        "arrayminus": [ms - least for ms, (least, _) in ends],
+        "thickness": 1.2,
+        "width": 4,
+    }
+
+
+def _label_beside_the_spread(
+    fig: go.Figure, times: Sequence[Time], found: Mapping[Key, Time], rows: Sequence[Key]
+) -> None:
+    """Times as text beyond the end of their bars."""
+    for time in times:
+        assert time.ms is not None and time.spread is not None
+        right = _side(time, found) == "right"
+        fig.add_annotation(
+            x=math.log10(time.spread[right]),
+            y=rows.index(time.key._replace(state=STATES[0])) - _OFFSETS["measured"],
+            text=_ms(time.ms),
+            font={"size": _LABEL_PX, "color": COLORS[time.key.state]},
+            showarrow=False,
+            xanchor="left" if right else "right",
+            xshift=6 if right else -6,
+        )
 
 
 def shares_figure(model: Fit, width_px: int = palette.NOTEBOOK_PX) -> go.Figure:
@@ -244,16 +310,23 @@ def rounds_figure(rounds: Sequence[Rounds], width_px: int = palette.NOTEBOOK_PX)
     return fig.update_layout(meta={"origin": "published"})
 
 
-def seed_view(times: Sequence[Time]) -> Table:
-    """The letter's table with every kind of number there is."""
+def seed_view(times: Sequence[Time], where: str = "") -> Table:
+    """The letter's table with every kind of number there is.
+
+    Parameters
+    ----------
+    times, where
+        As of :func:`workbench.lab.seed_table.as_text`.
+    """
     kinds = [kind for kind in KINDS if any(time.kind == kind and time.ms is not None for time in times)]
     rows = [
         [f"{row[0]} MiB, {row[1]}", row[2], *(cell or "–" for cell in row[3 : 3 + 3 * len(kinds)])]
         for row in as_rows(times)
     ]
     heads = [f"{mark(kind)} {kind}, {what}" for kind in kinds for what in ("before", "after", "ratio")]
+    measured = f" {mark('measured')} Measured: {where}; median [least-greatest]. {UNMEASURED}" if where else ""
     return Table(
-        f"Milliseconds for all calls; {_run_text()}. The letter prints no get with struct pages in DRAM.",
+        f"Milliseconds for all calls; {_run_text()}. The letter prints no get with struct pages in DRAM.{measured}",
         ["memory, struct pages in", "phase", *heads],
         rows,
         "ll" + "r" * len(heads),
