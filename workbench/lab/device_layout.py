@@ -18,6 +18,7 @@ from workbench.errors import WorkbenchError
 from workbench.lab.trace import PGMAP, START_PFN
 from workbench.mm import DevPagemap, PageArray
 from workbench.mm.memremap import pagemap_range, pfn_end, pfn_first, pfn_len
+from workbench.mm.page_lanes import roles_of_rows, rules
 from workbench.nvdimm import Namespace, nvdimm_setup_pfn
 from workbench.series import Kernel, kernel
 from workbench.text import parse_size
@@ -48,22 +49,9 @@ def roles(abi: Abi, rows: np.ndarray, first_pfn: int) -> np.ndarray:
     uint8[nr_pages]
         Indices into :data:`ROLES`.  Free pages of the buddy allocator are not told apart: a device has none.
     """
-    pfn = np.arange(first_pfn, first_pfn + len(rows), dtype=np.uint64)
-    own_list = np.uint64(abi.vmemmap_base + 8) + pfn * np.uint64(STRUCT_PAGE_BYTES)
-    head = (rows[:, 1] - np.uint64(abi.vmemmap_base + 1)) // np.uint64(STRUCT_PAGE_BYTES)
-    zone = abi.bits("ZONE")
-    in_device = rows[:, 0] & np.uint64(zone.mask) == np.uint64(abi.zone_device << zone.shift)
-    tail = rows[:, 1] & np.uint64(1) != 0
-    conditions = {
-        Role.UNINITIALISED: ~rows.any(axis=1),
-        Role.FIRST_TAIL: tail & (pfn - head == 1),
-        Role.SECOND_TAIL: tail & (pfn - head == 2),
-        Role.TAIL: tail,
-        Role.HEAD: rows[:, 0] & np.uint64(abi.flag("head")) != 0,
-        Role.ZONE_DEVICE: in_device & (rows[:, 1] != own_list),
-    }
-    codes = [ROLES.index(role) for role in conditions]
-    return np.select(list(conditions.values()), codes, ROLES.index(Role.BASE)).astype(np.uint8)
+    out = np.empty(len(rows), np.uint8)
+    roles_of_rows(rows, first_pfn, rules(abi), out)
+    return out
 
 
 def device_layout(

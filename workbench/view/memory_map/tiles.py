@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Counts of struct pages between any two pfns, lane by lane, without making the struct pages of a whole device.
+"""Counts of a device's struct pages between any two pfns, lane by lane.
 
-* A device of 1 TiB has 8,192 sections but four kinds of them (:meth:`workbench.mm.PageArray.alike`): one of each
-  kind is read, and stands for all of that kind.  Sections that have memory are read one by one.
-* A tile is a difference of running sums: by section, and inside a section by page.  So it is exact for every
-  edge; only where a bin is wider than a section are its edges rounded to sections, which no eye sees.
+* What is read from their words is counted by :class:`workbench.mm.page_counts.PageCounts`, for every edge exactly;
+  only where a bin is wider than a section are its edges rounded to sections, which no eye sees.
 * What is known of the device without reading a word (its altmap, the pages behind its vmemmap) is counted from
-  the description alone.
+  the description alone: as a difference of running sums.
+* So is how many struct pages differ between two arrays: a section of each kind is compared.
 """
 
 from __future__ import annotations
@@ -20,10 +19,11 @@ from workbench.abi import Role
 from workbench.abi.constants import PAGES_PER_SECTION
 from workbench.errors import WorkbenchError
 from workbench.mm import Altmap, PageArray
+from workbench.mm.page_counts import PageCounts
 from workbench.mm.sparse_vmemmap import STRUCT_PAGES_PER_PAGE, VMEMMAP_RESERVE_NR, How, Populated, vmem_altmap_offset
 from workbench.text import pfn_range
 from workbench.view import palette
-from workbench.view.memory_map.layers import Lane, Layer, word_layers
+from workbench.view.memory_map.layers import Lane, word_layers
 
 _SECTIONS_KEPT = 24
 """Sections whose running sums by page are kept: some 35 MiB a layer at most."""
@@ -106,22 +106,27 @@ class Tiles:
         backing: Populated | None = None,
     ) -> None:
         self.array, self.start_pfn, self.end_pfn, self.altmap = array, start_pfn, end_pfn, altmap
-        self._word_layers = {layer.key: layer for layer in word_layers(array.kernel.abi, altmap)}
+        self.pages = PageCounts(array, altmap.base_pfn + vmem_altmap_offset(altmap) if altmap else 0)
+        self._word_layers = {layer.counted.name: layer for layer in word_layers(array.kernel.abi)}
         self.lanes: dict[str, tuple[Lane, ...]] = {key: layer.lanes for key, layer in self._word_layers.items()}
         self.labels = {key: layer.label for key, layer in self._word_layers.items()}
         self._placed: dict[str, Sums] = {}
         self._place("altmap", "altmap", _ALTMAP_LANES, _altmap_sums(start_pfn, end_pfn, altmap))
         if backing is not None:
             self._place("backing", "vmemmap backing", _BACKING_LANES, _backing_sums(backing, start_pfn))
-        self.refresh()
 
     def _place(self, key: str, label: str, lanes: tuple[Lane, ...], sums: Sums) -> None:
         self.lanes[key], self.labels[key], self._placed[key] = lanes, label, sums
 
-    def refresh(self) -> None:
-        """Forget what was counted: to be called after struct pages were written to."""
-        self.kinds = self.array.alike()
-        self._sums = dict(self._placed)
+    def refresh(self, pfns: np.ndarray | Sequence[int] | None = None) -> None:
+        """Count anew after struct pages were written to: those of ``pfns`` (int64[n]), by default all.
+
+        Raises
+        ------
+        WorkbenchError
+            A pfn lies outside the array.
+        """
+        self.pages.refresh(pfns)
 
     def counts(self, layer: str, edges: np.ndarray) -> np.ndarray:
         """Struct pages by lane between neighbouring ``edges``.
@@ -145,12 +150,10 @@ class Tiles:
         if layer not in self.lanes:
             raise WorkbenchError(f"there is no layer {layer!r}; use one of {', '.join(self.lanes)}.")
         self.require_inside(int(edges[0]), int(edges[-1]))
-        if layer not in self._sums:
-            of_words = self._word_layers[layer]
-            self._sums[layer] = RunningSums(
-                self.array.start_pfn, self.kinds, len(of_words.lanes), lambda section: self._lanes_of(of_words, section)
-            )
-        return np.diff(self._sums[layer](edges), axis=0)
+        if layer in self._placed:
+            return np.diff(self._placed[layer](edges), axis=0)
+        of_words = self._word_layers[layer]
+        return self.pages.counts(of_words.counted, edges)[:, of_words.order]
 
     def require_inside(self, start_pfn: int, end_pfn: int) -> None:
         """Refuse a range that is empty, or not inside the device.
@@ -164,23 +167,6 @@ class Tiles:
                 f"{pfn_range(start_pfn, end_pfn - start_pfn)} is not inside the device, "
                 f"{pfn_range(self.start_pfn, self.end_pfn - self.start_pfn)}."
             )
-
-    def rows(self, section: int) -> tuple[np.ndarray, np.ndarray]:
-        """The struct pages of a section, zero where there is none (uint64[32768, 8]), and which exist (bool)."""
-        first = self.array.start_pfn + section * PAGES_PER_SECTION
-        exists = self.array.exists(first, PAGES_PER_SECTION)
-        if exists.all():
-            return self.array.view(first, PAGES_PER_SECTION), exists
-        rows = np.zeros((PAGES_PER_SECTION, 8), np.uint64)
-        if exists.any():
-            rows[exists] = self.array.rows(first + np.flatnonzero(exists))
-        return rows, exists
-
-    def _lanes_of(self, layer: Layer, section: int) -> np.ndarray:
-        rows, exists = self.rows(section)
-        first = self.array.start_pfn + section * PAGES_PER_SECTION
-        lanes = layer.of_words(self.array.kernel.abi, rows, first)
-        return np.concatenate([lanes & exists[:, None], ~exists[:, None]], axis=1)
 
 
 def difference_sums(before: Tiles, after: Tiles) -> Sums:
@@ -200,11 +186,11 @@ def difference_sums(before: Tiles, after: Tiles) -> Sums:
         )
 
     def of_section(section: int) -> np.ndarray:
-        differs = (before.rows(section)[0] != after.rows(section)[0]).any(axis=1)
+        differs = (before.pages.rows(section)[0] != after.pages.rows(section)[0]).any(axis=1)
         return np.stack([differs, np.zeros(len(differs), bool)], axis=1)
 
-    _, both = np.unique(np.stack([before.kinds, after.kinds]), axis=1, return_inverse=True)
-    kinds = np.where((before.kinds < 0) & (after.kinds < 0), -1, both.reshape(-1))
+    _, both = np.unique(np.stack([before.pages.kinds, after.pages.kinds]), axis=1, return_inverse=True)
+    kinds = np.where((before.pages.kinds < 0) & (after.pages.kinds < 0), -1, both.reshape(-1))
     sums = RunningSums(one.start_pfn, kinds, 2, of_section)
     return lambda pfns: sums(pfns)[:, :1]
 
