@@ -25,7 +25,9 @@ from workbench.view.export import find_browser
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-CODE = 'from workbench.view.memory_map import MemoryMap, device\nMemoryMap(device("5.16+11", "1T", before="5.16+0"))'
+CODE = """from workbench.view.memory_map import MemoryMap, device
+shown = MemoryMap(device("5.16+11", "1T", before="5.16+0"))
+shown"""
 BEGIN = f"tree=5.16+11/pgmap=0/pfn={START + 1:#x}/word=1"
 DRAWN_MS = 90_000
 
@@ -67,7 +69,7 @@ def opened(browser: Browser, address: str, width: int = 1280) -> Page:
 def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """The map in JupyterLab, drawn."""
     folder = tmp_path_factory.mktemp("lab")
-    write_notebook(folder, CODE)
+    write_notebook(folder, CODE, "print(f'the kernel shows {shown.state}')")
     options = ("--no-browser", "--ip=127.0.0.1", "--port={port}", "--IdentityProvider.token=", "--allow-root")
     with server(folder, "jupyterlab", *options, "--LabApp.news_url=None", f"--ServerApp.root_dir={folder}") as address:
         page = watched(browser)
@@ -163,6 +165,46 @@ def test_from_the_device_to_a_named_bit_by_keyboard(shown):
     expect(bits).to_have_attribute("aria-valuetext", "bit 16 is 1, page flags, head")
     assert state(shown).startswith(f"tree=5.16+11/pgmap=0/pfn={pfn - 1:#x}/word=0/bit=16")
     expect(shown.locator(".mm-said")).to_contain_text("Bit 16 is 1")
+
+
+def test_bits_and_words_are_drawn_in_the_task_of_the_key_and_the_kernel_hears_of_them(shown):
+    """All that the answer would say stands there before the event's task is over, and is what the kernel says after."""
+    shown.locator(".mm-bits").focus()
+    there = shown.locator(".mm-bits").evaluate("""(bits) => {
+        const root = document.querySelector(".mm"), press = (node, key) => node.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+        for (let k = 0; k < 3; k++) press(bits, "ArrowLeft");
+        press(root.querySelector("[aria-selected]"), "ArrowDown");
+        press(bits, "ArrowLeft");
+        return {drawn: root.dataset.drawn === root.dataset.asked, line: root.querySelector(".mm-state").value,
+            said: root.querySelector(".mm-said").textContent, bit: bits.getAttribute("aria-valuetext"),
+            mine: root.querySelector(".mm-bits .mm-mine").dataset.bit, words: root.querySelector(".mm-page .mm-mine").textContent};
+    }""")
+    line = BEGIN.replace("word=1", "word=2") + "/bit=1"
+    assert (there["drawn"], there["line"], there["mine"]) == (True, line, "1")
+    assert there["said"].endswith(f"Bit 1 is {there['bit'].split()[3].strip(',')}.") and "Word +16: " in there["said"]
+    assert there["words"].startswith("+16")
+    shown.wait_for_timeout(300)
+    run_second_cell(shown)
+    expect(shown.locator(".jp-OutputArea-output", has_text="the kernel shows")).to_contain_text(f"shows {line}\n")
+    for given in (
+        line,
+        line + "/layer=refcount",
+        BEGIN.replace("word=1", "word=0") + f"/zoom={START:#x}-{START + 0xFFFF:#x}",
+    ):
+        restore(shown, given)  # what the kernel would write is what stands there after a key
+        shown.locator(".mm-bits").press("ArrowLeft")
+        bit = 2 if "bit=1" in given else 1
+        expected = given.replace("/bit=1", "").replace("word=2", "word=2/bit=2").replace("word=0", "word=0/bit=1")
+        assert shown.locator(".mm-state").input_value() == expected and f"bit={bit}" in expected
+        shown.wait_for_timeout(300)
+        assert state(shown) == expected
+
+
+def run_second_cell(page: Page) -> None:
+    """Run the cell that prints what the kernel shows, and wait until it has."""
+    page.locator(".jp-Cell").nth(1).locator(".cm-content").click()
+    page.keyboard.press("Shift+Enter")
+    page.locator(".jp-OutputArea-output", has_text="the kernel shows").wait_for(timeout=10_000)
 
 
 def test_zoom_keys_end_at_the_device_and_at_struct_pages(shown):

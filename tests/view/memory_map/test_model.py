@@ -111,8 +111,21 @@ def test_words_of_the_first_tail(pair):
     assert (run["pfn"], run["pages"], run["fold"], run["alike"], len(run["columns"])) == (START + 512, 512, 504, 504, 8)
     assert [column["label"] for column in run["columns"][:4]] == ["head", "first tail", "second tail", "tail"]
     assert page["words"][1]["raw"] == f"{0xFFFFEA0000000000 + 64 * (START + 512) + 1:016x}"
-    assert page["bits"]["marks"][0][0] == 0 and page["bits"]["spans"][-1][:3] == ["tail", 0, 0]
-    assert "bit 0 set" in answer["said"]
+    word = page["words"][1]
+    assert word["marks"][0][0] == 0 and word["spans"][-1][:3] == ["tail", 0, 0] and "bit 0 set" in word["long"]
+    assert page["said"] == f"pfn {START + 513:#x}, page 1 of a {run['text']}, first tail."
+
+
+def test_an_answer_has_all_words_and_bits_of_the_page(pair):
+    """What the browser draws without asking again must be what it would be told."""
+    pages = [pair.answer(at(pair, START, word=word, bit=bit), ["page"])[0]["page"] for word, bit in ((0, 0), (6, 40))]
+    assert pages[0] == pages[1]
+    row = pair.array.words(START)
+    assert [int(word["raw"], 16) for word in pages[0]["words"]] == row
+    for word in pages[0]["words"]:
+        covered = [bit for _, high, low, _ in word["spans"] for bit in range(low, high + 1)]
+        assert sorted(covered) == sorted(set(covered)), "no bit belongs to two members"
+    assert [name for name, *_ in pages[0]["words"][6]["spans"]] == ["_refcount", "_mapcount"]
 
 
 def test_outlines_are_words_that_differ(pair):
@@ -159,7 +172,7 @@ def test_a_changed_word_keeps_its_old_value_in_sight(pair):
     column = answer["run"]["columns"][1]
     assert (column["changed"], column["was"], column["short"][1]) == (1, "pgmap", "head | 1")
     assert answer["player"]["line"].startswith("prep_compound_tail(): pfn 0x100001 +8")
-    assert answer["said"].startswith(f"Store {step} of ")
+    assert pair.answer(at(pair, START + 1, step=step), ["page"])[0]["page"]["said"].startswith(f"Store {step} of ")
 
 
 def test_the_selection_follows_the_store(pair):

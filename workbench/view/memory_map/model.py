@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from workbench.abi import STRUCT_PAGE_BYTES, WORDS, Abi, Role
+from workbench.abi import STRUCT_PAGE_BYTES, WORDS, Role
 from workbench.abi.constants import PAGE_SHIFT, PAGES_PER_SECTION
 from workbench.errors import WorkbenchError
 from workbench.lab.device_layout import WIDE
@@ -215,6 +215,7 @@ class Model:
             "before": self.device.before.kernel.name if self.device.before is not None else "",
             "start": start,
             "end": end,
+            "section": PAGES_PER_SECTION,
             "layers": [
                 {"key": key, "label": self.tiles.labels[key], "lanes": [[one.label, one.role] for one in lanes]}
                 for key, lanes in self.tiles.lanes.items()
@@ -245,8 +246,8 @@ class Model:
         Returns
         -------
         dict
-            ``state`` (as text), ``said`` (what is selected, in a sentence), and one entry a part.  A strip names
-            its buffers by number.
+            ``state`` (as text), ``at`` (its values), and one entry a part.  A strip names its buffers by number; the
+            page has all that is shown of any word and bit of it.
         list of uint32[n, lanes]
 
         Raises
@@ -263,14 +264,10 @@ class Model:
         for part, span in (("device", (self.tiles.start_pfn, self.tiles.end_pfn)), ("zoom", state.zoom)):
             if part in parts:
                 out[part] = self._strip(state, span, bins, buffers)
-        scene = self.scene(state)
-        if "run" in parts:
-            out["run"] = self._run(scene)
-        if "page" in parts:
-            out["page"] = self._page(scene)
-        if "player" in parts:
-            out["player"] = self._player(scene)
-        out["said"] = self._said(scene)
+        of_scene = {"run": self._run, "page": self._page, "player": self._player}
+        if wanted := [part for part in of_scene if part in parts]:
+            scene = self.scene(state)
+            out |= {part: of_scene[part](scene) for part in wanted}
         return out, buffers
 
     def scene(self, state: State) -> Scene:
@@ -368,7 +365,7 @@ class Model:
         return palette.ALTMAP if role is Role.BASE and inside else str(role)
 
     def _page(self, scene: Scene) -> dict[str, Any]:
-        state, pfn, row = scene.state, scene.state.pfn, scene.rows[scene.state.pfn]
+        pfn, row = scene.state.pfn, scene.rows[scene.state.pfn]
         role, was = self._look(row, pfn), scene.was(pfn)
         old = dict(enumerate(scene.old.get(pfn, row))) | (dict([was]) if was is not None else {})
         by, long = self._writers(scene), words.long(self.abi, row, pfn)
@@ -377,6 +374,7 @@ class Model:
             "role": role,
             "label": palette.ROLES[role].label,
             "reference": f"struct page, {STRUCT_PAGE}, {self.abi.release}",
+            "said": self._said(scene),
             "words": [
                 {
                     "raw": word_text(value),
@@ -384,10 +382,11 @@ class Model:
                     "by": by[word][0],
                     "file": by[word][1],
                     "old": word_text(old[word]) if old[word] != value else "",
+                    "spans": [[one.name, one.high, one.low, one.text] for one in words.spans(self.abi, row, pfn, word)],
+                    "marks": [[bit, _BOLD.sub("", text).strip()] for bit, text in marks(self.abi, row, pfn, word)],
                 }
                 for word, value in enumerate(row)
             ],
-            "bits": _bits(self.abi, row, pfn, state.word),
         }
 
     def _writers(self, scene: Scene) -> list[tuple[str, str]]:
@@ -420,15 +419,11 @@ class Model:
         return out
 
     def _said(self, scene: Scene) -> str:
-        """What is selected, as a sentence for those who do not see it."""
+        """Which struct page is selected, as a sentence for those who do not see it."""
         state, run, row = scene.state, scene.run, scene.rows[scene.state.pfn]
         label = palette.ROLES[self._look(row, state.pfn)].label
         whole = run.text if run.order < 0 else f"a {run.text}"
-        line = words.long(self.abi, row, state.pfn)[state.word]
-        said = (
-            f"pfn {pfn_text(state.pfn)}, page {count(state.pfn - run.pfn)} of {whole}, {label}. "
-            f"Word +{8 * state.word}: {line}. Bit {state.bit} is {row[state.word] >> state.bit & 1}."
-        )
+        said = f"pfn {pfn_text(state.pfn)}, page {count(state.pfn - run.pfn)} of {whole}, {label}."
         if scene.played is not None:
             return f"Store {count(state.step)} of {count(len(scene.played))}. {said}"
         return said
@@ -478,15 +473,6 @@ def _state_dict(state: State) -> dict[str, Any]:
         "layer": state.layer,
         "op": state.op,
         "step": state.step,
-    }
-
-
-def _bits(abi: Abi, row: list[int], pfn: int, word: int) -> dict[str, Any]:
-    return {
-        "word": word,
-        "raw": word_text(row[word]),
-        "spans": [[one.name, one.high, one.low, one.text] for one in words.spans(abi, row, pfn, word)],
-        "marks": [[bit, _BOLD.sub("", text).strip()] for bit, text in marks(abi, row, pfn, word)],
     }
 
 
