@@ -13,6 +13,7 @@ The file is a device-dax one (mapped shared, -S) or, unless named, /dev/zero: an
 pages unless -T; shared memory with -S; hugetlb pages of 2 MiB with -H.
 The machine: --kernel NAME, --patches 2,4,11 (on 5.16); its device: --align 4K|2M|1G, --altmap, --size BYTES.
 With --model dram, pmem, cxl or FILE.json it prints what the cost model gives for that medium instead.
+With -c the kernel writes pages of the device to its log, as it does for the tool: --log shows it.
 
 As the seed has it: workbench gup-test -f /dev/dax1.0 -m 16384 -r 10 -S -a -n 512 -w
 """

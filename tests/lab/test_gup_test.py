@@ -66,11 +66,14 @@ def test_what_is_not_said():
         ("-c", {"cmd": Command.DUMP, "which_pages": (1,)}),
         ("-c -p 0 1 0x1001", {"cmd": Command.DUMP, "dump_by_pin": True, "which_pages": (1, 2, 4098)}),
         ("1 2 3 4 5 6 7 8 9 -c", {"cmd": Command.DUMP, "which_pages": (2, 3, 4, 5, 6, 7, 8, 9)}),
+        # A page's number plus one, 32 bits of it; 0 is no page.
+        ("-c -- -1 -2", {"cmd": Command.DUMP, "which_pages": (0, 0xFFFF_FFFF)}),
         ("-m 12abc", {"size": 12 << 20}),
         ("-m abc", {"size": 0}),
         ("-m -1", {"size": (1 << 64) - (1 << 20)}),
         ("--kernel 6.1 --align 1G --altmap", {"kernel": "6.1", "align": 1 << 30, "altmap": True}),
         ("--patches 4", {"kernel": "5.16+=4"}),
+        ("--size 1G --model cxl --log", {"device_size": 1 << 30, "model": "cxl", "log": True}),
     ],
 )
 def test_options(words, changed):
@@ -127,6 +130,26 @@ def test_lines_have_the_recorded_form(mode):
     assert len(out) == (1 if mode == "-b" else 2)
 
 
+def recorded_on_devices():
+    """Each command that was recorded on a device, as it can be run here in a moment, and what it printed."""
+    found = {}
+    for name, kernel in (("gup_test.json", "6.1"), ("gup_test_5.15_5.17.json", "5.17")):
+        for run in json.loads((CAPTURES / name).read_text())["runs"]:
+            mib = {"4K": 4, "2M": 4, "1G": 1024}.get(run["align"])
+            if run["memory"] == "device-dax" and run["variant"] in ("stock", kernel) and "mmap" not in run["lines"][0]:
+                options = [f"-m {mib}" if each.startswith("-m") else each for each in run["options"]]
+                words = f"{' '.join(options)} -f /dev/dax0.0 --align {run['align']} --kernel {kernel}"
+                found[words + " --altmap" * (run["map"] == "dev")] = [shape(line) for line in run["lines"]]
+    return found
+
+
+@needs_jit
+@pytest.mark.parametrize("words, lines", recorded_on_devices().items(), ids=lambda value: str(value)[:70])
+def test_every_recorded_command_on_a_device(words, lines):
+    status, out, err = tool(words)
+    assert (status, [shape(line) for line in out], err) == (0, lines, [])
+
+
 @needs_jit
 @pytest.mark.parametrize(
     "words, status, out, err",
@@ -142,6 +165,18 @@ def test_lines_have_the_recorded_form(mode):
         # FOLL_TOUCH is no flag for the fast calls: EINVAL, the loop ends before its first page.
         (f"{DAX} -m 4 -a -z", 0, ["PIN_FAST_BENCHMARK: Time: get:N put:N us, truncated (size: 0)"], []),
         (f"{DAX} -m 4 -b -z", 0, ["PIN_BASIC_TEST: done"], []),
+        # Without FOLL_TOUCH from user space, the slow path faults the pages in.
+        (f"{DAX} -m 4 -U -z", 0, ["GUP_BASIC_TEST: done"], []),
+        (f"{DAX} -m 4 -L -z -n 512", 0, ["PIN_LONGTERM_BENCHMARK: Time: get:N put:N us"], []),
+        # Without huge pages it cannot: EFAULT, and nobody gets a signal.
+        (f"{DAX} -m 4 -b -z -T", 0, ["PIN_BASIC_TEST: done", "Truncated (size: 0)"], []),
+        # FOLL_GET is no flag for a pin, FOLL_PIN and FOLL_LONGTERM none for a get: EINVAL.
+        (f"{DAX} -m 4 -a -F 0x4", 0, ["PIN_FAST_BENCHMARK: Time: get:N put:N us, truncated (size: 0)"], []),
+        (f"{DAX} -m 4 -u -F 0x40000", 0, ["GUP_FAST_BENCHMARK: Time: get:N put:N us, truncated (size: 0)"], []),
+        (f"{DAX} -m 4 -U -F 0x10000", 0, ["GUP_BASIC_TEST: done", "Truncated (size: 0)"], []),
+        (f"{DAX} -m 4 -a -F 0x10000 -n 512", 0, ["PIN_FAST_BENCHMARK: Time: get:N put:N us"], []),
+        (f"{DAX} -m 4 -a -W -t", 0, ["PIN_FAST_BENCHMARK: Time: get:N put:N us"], []),
+        (f"{DAX} -m 4 -j 0", 0, [], []),
         (f"{DAX} -m 4 -n 0", 0, ["GUP_FAST_BENCHMARK: Time: get:N put:N us, truncated (size: 0)"], []),
         (f"{DAX} -m 4 -a -j 3", 0, ["PIN_FAST_BENCHMARK: Time: get:N put:N us"] * 3, []),
         (f"{DAX} -m 4 -c -p 0", 0, ["DUMP_USER_PAGES_TEST: done"], []),
@@ -234,6 +269,34 @@ def test_everything_is_given_back(monkeypatch):
     first = machine.bus.device(name).ranges[0].start >> 12
     counts = machine.array.view(first, 1024)[:, 6] >> 32
     assert counts[0] == counts[512] == 1 and counts.sum() == 2
+
+
+@needs_jit
+def test_the_pages_that_are_dumped_stand_in_the_log():
+    status, out, err = tool(f"{DAX} -m 4 -n 512 -c -p 0 513 1024 --log --kernel 6.1")
+    assert (status, out) == (0, ["DUMP_USER_PAGES_TEST: done"])
+    # Pages are counted from 1 behind the options; what lies beyond is named first, and left out.
+    told = err[err.index("ZEROING due to out of range: .which_pages[2]: 1025") :]
+    starts = [line for line in told if line.startswith("----")]
+    assert [line.split(", ")[0] for line in starts] == ["---- page #0", "---- page #513"]
+    assert len({line.split("addr: ")[1] for line in starts}) == 1 and starts[0].endswith("00000")
+    # All 512 pages of a huge page are pinned while they are dumped: 512 and the device's own reference.
+    assert [line.split()[1] for line in told if line.startswith("page:")] == ["refcount:513"] * 2
+    assert [line.split()[3] for line in told if line.startswith("head:(")] == ["compound_pincount:512"] * 2
+    assert told[-1] == "page dumped because: gup_test: dump_pages() test"
+
+
+@needs_jit
+def test_the_log_without_a_pin_and_without_a_dump():
+    assert "compound_pincount:0" in "\n".join(tool(f"{DAX} -m 4 -c --log")[2])
+    status, out, err = tool(f"{DAX} -m 4 -b --log")
+    assert status == 0 and not [line for line in err if "page" in line and "initialised" not in line]
+    assert err and tool(f"{DAX} -m 4 -b") == (0, out, [])
+
+
+def test_pages_of_ordinary_memory_are_not_told_in_the_log():
+    with pytest.raises(WorkbenchError, match=r"-f /dev/dax0\.0 -S, without -H"):
+        tool("-m 4 -c --log")
 
 
 def test_a_model_says_what_it_is():

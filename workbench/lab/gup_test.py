@@ -7,6 +7,8 @@ pages and release it, both timed.  Here the kernel is the engine, and the times 
 The file is a device, or ``/dev/zero``: anonymous memory, shared memory with ``-S``, and with ``-H`` hugetlb pages of
 2 MiB, whatever the file is called.  The slow path (``-L``, ``-b``, ``-U``) takes all memory page by page here; a kernel
 takes hugetlb pages, and since 6.5 transparent huge pages, by the piece, to the same counts.
+
+``-c`` prints no page: it has the kernel write pages to its log, which ``--log`` shows (:mod:`workbench.mm.debug`).
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from workbench.lab import pin_events
 from workbench.machine import Machine, Process
 from workbench.machine.ordinary import NORMAL_START, OrdinaryMemory, mmap_zero
 from workbench.mm import gup_fast
+from workbench.mm.debug import dump_page
 from workbench.mm.gup import PageRefcounts
 from workbench.mm.madvise import Madv
 from workbench.mm.mmap import Map
@@ -37,7 +40,7 @@ from workbench.mm.pgtable import USER_END
 from workbench.text import parse_size
 
 SHORT_OPTIONS = "m:r:n:F:f:abcj:tTLUuwWSHpz"
-LONG_OPTIONS = ("kernel=", "patches=", "altmap", "align=", "size=", "model=")
+LONG_OPTIONS = ("kernel=", "patches=", "altmap", "align=", "size=", "model=", "log")
 """The simulated machine, which the tool has no options for."""
 MAX_PAGES_TO_DUMP = 8
 
@@ -95,6 +98,8 @@ class Options:
         Bytes of the namespace; default as many as the mapping needs.
     model : str or None
         Medium for which the cost model's times are printed, not measured ones.
+    log : bool
+        Print the kernel's log, on standard error.
     """
 
     cmd: Command = Command.GUP_FAST
@@ -116,6 +121,7 @@ class Options:
     align: int = 2 << 20
     device_size: int | None = None
     model: str | None = None
+    log: bool = False
 
     @property
     def flags(self) -> int:
@@ -184,6 +190,7 @@ _SWITCHES: dict[str, dict[str, object]] = {
     "-z": {"touch": True},
     "-p": {"dump_by_pin": True},
     "--altmap": {"altmap": True},
+    "--log": {"log": True},
 }
 _VALUES: dict[str, Callable[[str], dict[str, object]]] = {
     "-m": lambda value: {"size": atoi(value) * _MB & _ULONG},
@@ -223,7 +230,7 @@ def parse(argv: Sequence[str]) -> Options:
             changes = _VALUES[option](value)
         options = replace(options, **changes)  # type: ignore[arg-type]
     if rest:
-        pages = tuple(strtol(word) + 1 for word in rest[:MAX_PAGES_TO_DUMP])
+        pages = tuple(strtol(word) + 1 & 0xFFFF_FFFF for word in rest[:MAX_PAGES_TO_DUMP])
         options = replace(options, which_pages=pages + options.which_pages[len(pages) :])
     return options
 
@@ -272,6 +279,8 @@ def gup_test_ioctl(gup: PageRefcounts, process: Process, options: Options, addr:
         loose = gup.first_not_pinned(held)
         if loose is not None:
             raise WorkbenchError(f"pfn {loose:#x} was pinned, and its counts do not say so. A count was lost.")
+    if options.cmd is Command.DUMP and options.log:
+        process.machine.log += _dump_pages_test(gup, options.which_pages, addr, held)
     release = perf_counter_ns()
     if pins:
         gup_fast.unpin_user_pages(gup.vm, gup.refs, held, False, pages[:0], None)
@@ -279,6 +288,17 @@ def gup_test_ioctl(gup: PageRefcounts, process: Process, options: Options, addr:
         gup_fast.put_user_pages(gup.vm, gup.refs, held, pages[:0], None)
     ended = perf_counter_ns()
     return Result((got - started) // 1000, (ended - release) // 1000, walked << PAGE_SHIFT)
+
+
+def _dump_pages_test(gup: PageRefcounts, which_pages: Sequence[int], addr: int, held: np.ndarray) -> list[str]:
+    """What the kernel's log gets of some pages that are held, counted from 1."""
+    found = [(at, which) for at, which in enumerate(which_pages) if which]
+    lines = [f"ZEROING due to out of range: .which_pages[{at}]: {which}" for at, which in found if which > len(held)]
+    for _, which in found:
+        if which <= len(held):
+            lines.append(f"---- page #{which - 1}, starting from user virt addr: {addr:#x}")
+            lines += dump_page(gup.array, int(held[which - 1]), "gup_test: dump_pages() test")
+    return lines
 
 
 def _take(gup: PageRefcounts, process: Process, options: Options, addr: int, pages: np.ndarray) -> tuple[int, int]:
@@ -363,6 +383,11 @@ def main(argv: Sequence[str], out: Echo, err: Echo) -> int:
         return 255
     if options.model is not None:
         return _print_model(options, out)
+    if options.cmd is Command.DUMP and options.log and options.device is None:
+        raise WorkbenchError(
+            "flags and mapcounts of ordinary memory are not simulated, so its pages cannot be told in the log. Dump a "
+            "device's: -f /dev/dax0.0 -S, without -H."
+        )
     machine, device = _boot(options)
     process = machine.process()
     try:
@@ -384,8 +409,11 @@ def main(argv: Sequence[str], out: Echo, err: Echo) -> int:
             err("Bus error")
             return _SIGBUS_STATUS
         # What is compiled is compiled before anything is timed.
-        gup_test_ioctl(machine.gup, process, replace(options, size=PAGE_SIZE), addr)
+        gup_test_ioctl(machine.gup, process, replace(options, size=PAGE_SIZE, log=False), addr)
     _threads(machine.gup, process, options, addr, out)
+    if options.log:
+        for line in machine.log:
+            err(line)
     return 0
 
 
