@@ -25,7 +25,7 @@ from workbench import text
 from workbench.errors import WorkbenchError
 from workbench.lab.cost import KERNELS, seed_fit
 from workbench.lab.media import MODELLED, Medium, medium
-from workbench.lab.pin_events import PinEvents, pin_events
+from workbench.lab.pin_events import PAGES_PER_CALL, PinEvents, pin_events
 from workbench.lab.seed_table import ALIGN, PHASES
 from workbench.lab.sweep import MEASURED, STATES, gains, medians
 from workbench.lab.sweep import MODELLED as MODELLED_NS
@@ -262,10 +262,10 @@ def explore_point(
         },
         meta={"origin": ", ".join(origins)},
     )
-    counts = "; ".join(f"{phase} {state}: {_per_page(_events(size, align, phase, state))}" for phase, state in rows)
+    counts = "; ".join(f"{phase} {state}: {_per_call(_events(size, align, phase, state))}" for phase, state in rows)
     return describe(
         fig,
-        caption=f"{prices.label}. Events a page, derived: {counts}.",
+        caption=f"{prices.label}. Events for {PAGES_PER_CALL} pages, derived: {counts}.",
         alt="Four stacked bars, nanoseconds a page. "
         + " ".join(
             f"{phase} {state}: {sum(cost.values()):.1f}, most of it {PRICES_IN_WORDS[dearest(cost)]}."
@@ -342,10 +342,10 @@ def dearest(costs: dict[str, float]) -> str:
     return max(costs, key=lambda price: costs[price])
 
 
-def _per_page(events: PinEvents) -> str:
-    """Events a page in a few words."""
+def _per_call(events: PinEvents) -> str:
+    """Events of a call in a few words."""
     parts = (events.lines_read, events.lines_written, events.locked)
-    read, written, locked = (f"{number / events.pages:.3g}" for number in parts)
+    read, written, locked = (f"{PAGES_PER_CALL * number / events.pages:,.4g}" for number in parts)
     return f"{read} lines read, {written} written, {locked} locked operations"
 
 

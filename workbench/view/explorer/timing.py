@@ -68,7 +68,11 @@ class TimingExplorer(widgets.VBox):
 
         def one_of(label: str, options: dict[str, object], value: object) -> widgets.Dropdown:
             return widgets.Dropdown(
-                options=list(options.items()), value=value, description=label, style=style, layout={"width": "auto"}
+                options=list(options.items()),
+                value=value,
+                description=label,
+                style=style,
+                layout={"width": "auto", "margin": "2px 20px 2px 2px"},
             )
 
         self.measured = dict(measured or {})
@@ -87,7 +91,8 @@ class TimingExplorer(widgets.VBox):
             layout={"min_height": f"{HEIGHT_PX}px"}
         )  # the page stands still when it is redrawn
         self.said, self.touched = widgets.HTML(), widgets.VBox()
-        self._played: tuple[object, ...] = ()
+        self._played: tuple[object, ...] = ()  # kernel, align and path shown
+        self._begin = ""  # the state of their memory map
         self._waiting = False
         choices = [self.path, self.size, self.align, self.place, self.kernel]
         row = {"flex_flow": "row wrap", "align_items": "center"}
@@ -175,7 +180,7 @@ class TimingExplorer(widgets.VBox):
         self._choose({self.place: "dram"})  # which is what was measured
 
     def _say(self, html: str) -> None:
-        self.said.value = f'<p role="status" style="max-width:60em;">{html}</p>'
+        self.said.value = f'<p role="status" style="max-width:60em;line-height:1.4;">{html}</p>'
 
     def _bundle(self, figure: go.Figure) -> dict[str, Any]:
         return {
