@@ -48,8 +48,8 @@ def test_many_blocks_are_drawn_as_one():
 
 def test_tables():
     rows = space_table([altmap_layout("5.17", "1G", map=map) for map in ("mem", "dev")]).rows
-    assert rows[0][2:] == ["mem", "–", "–", "1022 MiB", "99.80 %", "16 MiB"]
-    assert rows[1][2:] == ["dev", "16 MiB", "–", "1006 MiB", "98.24 %", "–"]
+    assert rows[0][2:] == ["mem", "–", "–", "1,022 MiB", "99.80 %", "16 MiB"]
+    assert rows[1][2:] == ["dev", "16 MiB", "–", "1,006 MiB", "98.24 %", "–"]
     told = recorded_table([RecordedPlace("run", "5.17", 1 << 30, 16 << 20, 0, 2 << 20, 0)]).rows[0]
-    assert told[3:] == ["16 MiB", "2 MiB behind its start", "–", "equal"]
+    assert told[3:] == ["16 MiB", "2 MiB after its start", "–", "equal"]
     assert recorded_table([RecordedPlace("run", "5.17", 1 << 30, 0, 16 << 20, None, 3)]).rows[0][-1] == "3 differ"

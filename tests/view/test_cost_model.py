@@ -94,7 +94,7 @@ def test_residuals_fitted_and_foretold():
     fig = cost_model.residual_figure(FIT)
     fitted = next(trace for trace in fig.data if trace.name == "modelled")
     assert list(fitted.x) == pytest.approx([100 * value for value in FIT.residuals])
-    foretold = next(trace for trace in fig.data if trace.name == "modelled without it")
+    foretold = next(trace for trace in fig.data if trace.name == "modelled without that time")
     assert all(abs(out) >= abs(seen) for out, seen in zip(foretold.x, fitted.x, strict=True))
 
 
@@ -107,7 +107,7 @@ def test_rounds():
 def test_tables_say_where_their_numbers_come_from():
     told = repr(cost_model.seed_view(seed_table()))
     assert "◆ published" in told and "✕ modelled" in told and "measured" not in told
-    assert re.search(r"127004 MiB, altmap +put +4120 +563 +7\.3", told)
+    assert re.search(r"127,004 MiB, altmap +put +4120 +563 +7\.3", told)
     told = repr(cost_model.prices_table(FIT))
     assert "96.80\xa0ns" in told and "0.66\xa0GB/s" in told and "✕ Modelled" in told
     told = repr(cost_model.limits_table(FIT))

@@ -14,10 +14,10 @@ from workbench.view.palette import NOTEBOOK_PX
 def test_a_figure_comes_with_its_series_and_files():
     ((fig, table),) = gallery.pictures(["seed-table"])
     assert fig.layout.title.text == load()["seed-table"].title and fig.layout.width == NOTEBOOK_PX
-    assert [row[0] for row in table.rows] == ["◆ published", "✕ modelled", "data"]
-    file = Checkout.find().data / "published" / "numbers.json"
-    assert table.rows[2][1:3] == ["data/published/numbers.json", f"{file.stat().st_size:,} B"]
-    assert table.rows[2][3] == f"sha256 {file_hash(file)[:16]}"
+    assert [row[0] for row in table.rows] == ["◆ published", "✕ modelled", "● measured", "data", "data"]
+    for row, name in zip(table.rows[3:], ("data/published/numbers.json", "data/bench/seed_table.nc"), strict=True):
+        file = Checkout.find().root / name
+        assert row[1:4] == [name, f"{file.stat().st_size:,} B", f"sha256 {file_hash(file)[:16]}"]
 
 
 def test_figures_come_in_the_order_asked_for():
@@ -40,3 +40,20 @@ def test_the_notebook_shows_figures_that_there_are():
     wanted = ("before-after", "init-trace", "fault-writes", "pin-lines", "seed-table", "altmap-layout", "rdma-rounds")
     for id in (*wanted, "overhead-by-align", "hwpoison-victims"):
         assert f'\\"{id}\\"' in source and id in load()
+
+
+def test_files_of_one_name_take_one_row():
+    ((_, table),) = gallery.pictures(["overhead-by-align"])
+    files = sorted((Checkout.find().data / "captures").glob("*/vmemmap.json"))
+    rows = {row[1]: row for row in table.rows if row[0] == "data"}
+    folded = rows[f"data/captures/*/vmemmap.json: {len(files)} files"]
+    assert folded[2] == f"{sum(file.stat().st_size for file in files):,} B"
+    assert "data/captures/overhead.json" in rows and len(rows) == 2
+
+
+def test_captions_are_shown_beside_interactive_figures(monkeypatch):
+    shown = []
+    monkeypatch.setattr(gallery, "display", lambda *parts: shown.extend(parts))
+    gallery.show(["rdma-rounds"])
+    assert [type(part).__name__ for part in shown] == ["Figure", "Caption", "Table"]
+    assert repr(shown[1]) == load()["rdma-rounds"].caption and 'class="lab-caption"' in shown[1]._repr_html_()

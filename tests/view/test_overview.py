@@ -12,9 +12,9 @@ from workbench.view.overview import overview_figure
 # Per 2 MiB: references held, struct pages initialised, memory; per TiB: memory.
 FACTS = {
     "references held on the device": ("512", "1", "1"),
-    "struct pages with refcount > 0": ("512", "1", "1"),
+    "with a refcount above 0": ("512", "1", "1"),
     "struct pages initialised": ("512", "512", "128"),
-    "memory for these struct pages": ("32 KiB", "32 KiB", "8 KiB"),
+    "memory of these struct pages": ("32 KiB", "32 KiB", "8 KiB"),
     "the same for a device of 1 TiB": ("16 GiB", "16 GiB", "4 GiB"),
 }
 

@@ -35,7 +35,7 @@ from workbench.view import palette
 from workbench.view.canvas import Canvas
 from workbench.view.export import describe
 from workbench.view.panels import FAINT, WEDGE, tint
-from workbench.view.summary import Table, mark
+from workbench.view.summary import Table, mark, origin
 
 _LEFT_PX, _WIDTH_PX, _BAR_PX = 16, 788, 34
 _MEM, _DRAM, _DEV, _ZOOM, _SECTIONS = 26, 84, 172, 280, 400
@@ -77,7 +77,7 @@ def altmap_figure(mem: AltmapLayout, dev: AltmapLayout, width_px: int = palette.
         _LEFT_PX * 2 + _WIDTH_PX,
         470,
         f"Where the struct pages of {size(dev.size)} of device memory lie",
-        f"{mark('derived')} a namespace of {size(dev.size)}, align {size(dev.align)}, kernel {dev.kernel}; to scale",
+        f"{origin('derived')} a namespace of {size(dev.size)}, align {size(dev.align)}, kernel {dev.kernel}; to scale",
         width_px,
         top_px=104,
     )
@@ -134,7 +134,7 @@ def space_table(layouts: Sequence[AltmapLayout]) -> Table:
             size(each.align),
             each.map,
             *(size(each.total(what)) if each.total(what) else "–" for what in (STRUCT_PAGES, UNUSED)),
-            size(each.total(DATA)),
+            f"{count(each.total(DATA) >> 20)} MiB",
             f"{100 * each.total(DATA) / each.size:.2f} %",
             size(each.dram_bytes) if each.dram_bytes else "–",
         ]
@@ -143,7 +143,7 @@ def space_table(layouts: Sequence[AltmapLayout]) -> Table:
     return Table(
         f"{mark('derived')} Derived: namespaces made on kernel {layouts[0].kernel}. In front of the data also lie an "
         "info block of 8 KiB and padding. DRAM: struct pages, and tables of their 4 KiB entries where there are any.",
-        ["namespace", "align", "map", "struct pages in it", "unused", "data", "", "DRAM"],
+        ["namespace", "align", "map", "struct pages in it", "unused", "data", "share", "DRAM"],
         rows,
         "lllrrrrr",
     )
@@ -163,7 +163,7 @@ def recorded_table(places: Sequence[RecordedPlace]) -> Table:
             each.kernel,
             size(each.namespace),
             size(each.in_namespace) if each.in_namespace else "–",
-            "–" if each.first is None else f"{size(each.first)} behind its start",
+            "–" if each.first is None else f"{size(each.first)} after its start",
             size(each.in_dram) if each.in_dram else "–",
             "equal" if not each.differences else f"{count(each.differences)} differ",
         ]
@@ -172,7 +172,7 @@ def recorded_table(places: Sequence[RecordedPlace]) -> Table:
     return Table(
         f"{mark('captured')} Captured: physical addresses of struct pages, read from the page tables of real kernels. "
         "Last column: size of every entry, and every physical address in a namespace, held against the engine's.",
-        ["run", "kernel", "namespace", "struct pages in it", "the first", "in DRAM", "against the engine"],
+        ["run", "kernel", "namespace", "struct pages in it", "the first one", "in DRAM", "against the engine"],
         rows,
         "lllrrrl",
     )

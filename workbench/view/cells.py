@@ -61,7 +61,8 @@ def draw_cells(
         Room left on the right for :func:`folded_bar`, in columns.
     """
     roles = [abi.role(row, pfn) for row, pfn in rows]
-    column_px = panels.plot_width_px / (len(rows) + folded)
+    wider = max(0, panels.figure.layout.width - palette.NOTEBOOK_PX)  # the texts fit at a notebook's width, too
+    column_px = (panels.plot_width_px - wider) / (len(rows) + folded)
     for bar in (*role_bars(roles), word_bar(abi, rows, column_px, outlined)):
         panels.figure.add_trace(bar.update(panel.axes))
     panels.axes(panel, *axes(roles, folded))

@@ -89,7 +89,7 @@ class Choices(widgets.VBox):
     def _show(self) -> None:
         caption, _ = description(self.shown)
         self.figure.outputs = ({"output_type": "display_data", "data": self._bundle(), "metadata": {}},)
-        self.said.value = f'<p role="status" style="max-width:60em;opacity:.85;">{escape(caption)}</p>'
+        self.said.value = f'<p role="status" style="max-width:60em;opacity:.85;line-height:1.4;">{escape(caption)}</p>'
 
     def _bundle(self) -> dict[str, Any]:
         return {

@@ -27,7 +27,7 @@ from workbench.lab.pin_events import PATHS, pin_events
 from workbench.lab.registration import Registration, Rounds
 from workbench.lab.seed_table import ALIGN, KINDS, PHASES, STATES, UNMEASURED, Key, Time, as_rows, keys, phase_events
 from workbench.view import palette
-from workbench.view.summary import Table, mark
+from workbench.view.summary import Table, mark, origin
 
 COLORS = {state: palette.STATES[state] for state in STATES}
 STATE_NAMES = {"before": "before (5.16)", "after": "with the series (5.17)"}
@@ -95,6 +95,7 @@ def seed_figure(times: Sequence[Time], width_px: int = palette.NOTEBOOK_PX, wher
         range=[len(rows) - 0.5, -0.5],
         showgrid=False,
         ticks="",
+        ticklabelstandoff=4,
     )
     for row, key in enumerate(rows):
         if "measured" in kinds and key.altmap:
@@ -199,16 +200,23 @@ def shares_figure(model: Fit, width_px: int = palette.NOTEBOOK_PX) -> go.Figure:
         hoverinfo="skip",
     )
     fig.update_yaxes(
-        tickvals=list(lines), ticktext=names, range=[len(cases) - 0.5, -0.5], showgrid=False, ticks="", showline=False
+        tickvals=list(lines),
+        ticktext=names,
+        range=[len(cases) - 0.5, -0.5],
+        showgrid=False,
+        ticks="",
+        ticklabelstandoff=4,
+        showline=False,
     )
     fig.update_xaxes(title_text="nanoseconds for each page of 4 KiB", rangemode="tozero")
     fig.update_layout(
         template="devmap",
         width=width_px,
-        height=470,
+        height=486,
         barmode="stack",
         bargap=0.3,
-        margin_t=116,
+        margin_t=132,
+        title_subtitle_text=f"{origin('modelled')} what it costs to pin (get) and to unpin (put) one page",
         legend_traceorder="normal",
     )
     return fig.update_layout(meta={"origin": "published, modelled"})
@@ -246,7 +254,7 @@ def residual_figure(model: Fit, width_px: int = palette.NOTEBOOK_PX) -> go.Figur
     for name, values, symbol, color in (
         ("modelled", model.residuals, style["symbol"], palette.BLUE),
         (
-            "modelled without it",
+            "modelled without that time",
             [out.fit.residual(out.samples[0]) for out in foretold],
             "x-thin-open",
             palette.VERMILION,
@@ -265,8 +273,9 @@ def residual_figure(model: Fit, width_px: int = palette.NOTEBOOK_PX) -> go.Figur
         ticktext=[f"{_sample_name(sample)}  <b>{_ms(sample.published_ms)}</b>" for sample in samples],
         range=[len(samples) - 0.4, -0.6],
         ticks="",
+        ticklabelstandoff=4,
     )
-    fig.update_xaxes(title_text="modelled over published, less one", ticksuffix=" %", range=[-14, 14])
+    fig.update_xaxes(title_text="modelled / published − 1", ticksuffix=" %", range=[-14, 14])
     subtitle = f"greatest {model.max_residual:.1%}, root mean square {model.rms:.1%}; band: ±{MAX_RESIDUAL:.0%}"
     return fig.update_layout(
         template="devmap",
@@ -303,10 +312,28 @@ def rounds_figure(rounds: Sequence[Rounds], width_px: int = palette.NOTEBOOK_PX)
             cliponaxis=False,
             hoverinfo="skip",
         )
-    fig.update_yaxes(categoryorder="array", categoryarray=memories, autorange="reversed", ticks="", showgrid=False)
+    fig.update_yaxes(
+        categoryorder="array",
+        categoryarray=memories,
+        autorange="reversed",
+        ticks="",
+        ticklabelstandoff=4,
+        showgrid=False,
+    )
     most = max(one.per_second for one in rounds)
     fig.update_xaxes(title_text="rounds a second", range=[0, 1.45 * most])
-    fig.update_layout(template="devmap", width=width_px, height=330, bargap=0.35, bargroupgap=0.1)
+    subtitle = (
+        f"{origin('published')} the whole RFC of December 2020, not this series; the size of the region is not known"
+    )
+    fig.update_layout(
+        template="devmap",
+        width=width_px,
+        height=344,
+        bargap=0.35,
+        bargroupgap=0.1,
+        title_subtitle_text=subtitle,
+        margin_t=102,
+    )
     return fig.update_layout(meta={"origin": "published"})
 
 
@@ -320,7 +347,7 @@ def seed_view(times: Sequence[Time], where: str = "") -> Table:
     """
     kinds = [kind for kind in KINDS if any(time.kind == kind and time.ms is not None for time in times)]
     rows = [
-        [f"{row[0]} MiB, {row[1]}", row[2], *(cell or "–" for cell in row[3 : 3 + 3 * len(kinds)])]
+        [f"{int(row[0]):,} MiB, {row[1]}", row[2], *(cell or "–" for cell in row[3 : 3 + 3 * len(kinds)])]
         for row in as_rows(times)
     ]
     heads = [f"{mark(kind)} {kind}, {what}" for kind in kinds for what in ("before", "after", "ratio")]
@@ -391,14 +418,14 @@ def limits_table(model: Fit) -> Table:
         worst = max(found, key=lambda out: abs(out.worst))
         typical = np.median([abs(out.worst) for out in found])
         which = _sample_name(max(worst.samples, key=lambda sample: abs(worst.fit.residual(sample))))
-        rows.append([what, f"{typical:.1%}", f"{worst.worst:+.1%}", which])
+        rows.append([what, f"{typical:.1%}", _signed(worst.worst), which])
     held = held_out()
     errors = {sample.name: model.residual(sample) for sample in held}
     worst_held = max(held, key=lambda sample: abs(errors[sample.name]))
     typical = np.median(np.abs(list(errors.values())))
     path = worst_held.events.path
     of = f"{path}, {_sample_name(worst_held)}, published {_ms(worst_held.published_ms)}"
-    rows.append(["version 4's base pages, never fitted", f"{typical:.1%}", f"{errors[worst_held.name]:+.1%}", of])
+    rows.append(["version 4's base pages, never fitted", f"{typical:.1%}", _signed(errors[worst_held.name]), of])
     return Table(
         f"{mark('modelled')} Modelled: residuals of times that the fit did not see.",
         ["left out", "median", "greatest", "of"],
@@ -487,6 +514,11 @@ def _shares(medium: Medium, key: Key) -> dict[str, float]:
         "write": medium.write_ns * events.lines_written / events.pages,
         "locked": medium.locked_ns * events.locked / events.pages,
     }
+
+
+def _signed(share: float) -> str:
+    """Percent with a sign, minus as printed."""
+    return f"{share:+.1%}".replace("-", "−")
 
 
 def _place(key: Key) -> str:

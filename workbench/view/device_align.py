@@ -23,7 +23,7 @@ from workbench.view import palette
 from workbench.view.canvas import Canvas
 from workbench.view.export import describe
 from workbench.view.panels import FAINT, tint
-from workbench.view.summary import Table, mark
+from workbench.view.summary import Table, mark, origin
 
 _LEFT_PX, _COLUMN_PX, _GAP_PX = 16, 246, 22
 _LEVELS = (Level.PGD, Level.PUD, Level.PMD, Level.PTE)
@@ -59,7 +59,7 @@ def three_aligns(
         _LEFT_PX * 2 + len(devices) * (_COLUMN_PX + _GAP_PX) - _GAP_PX,
         470,
         "Three aligns of a device: one access, and what it leaves behind",
-        f"{mark('derived')} page table and struct pages after the first access; sums for touching {size(WHOLE)}",
+        f"{origin('derived')} page table and struct pages after the first access; sums for touching {size(WHOLE)}",
         width_px,
         top_px=124,
     )
@@ -189,7 +189,7 @@ def pieces_map(region: Region, width_px: int = palette.NOTEBOOK_PX) -> go.Figure
         240 + (72 if astray else 0),
         f"{len(names)} devices of {size(region.size // len(names))} in {len(region.pieces)} pieces, "
         f"align {size(region.align)}",
-        f"{mark('derived')} the devices' files above, physical memory below; to scale",
+        f"{origin('derived')} the devices' files above, physical memory below; to scale",
         width_px,
         top_px=76,
     )

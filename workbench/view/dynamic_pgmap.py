@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import plotly.graph_objects as go
@@ -12,7 +13,7 @@ from workbench.view import palette
 from workbench.view.canvas import Canvas
 from workbench.view.export import describe
 from workbench.view.panels import FAINT, tint
-from workbench.view.summary import mark
+from workbench.view.summary import mark, origin
 
 _LEFT, _CELL, _GAP, _RIGHT = 132, 60, 3, 8
 _HEAD, _ROW, _BOX = 54, 74, 56
@@ -46,12 +47,12 @@ def pgmap_lanes(lanes: Mapping[str, Sequence[Moment]], title: str, width_px: int
         max(_LEFT + len(steps) * (_CELL + _GAP) + _RIGHT, 700),
         _HEAD + _ROW * len(lanes),
         title,
-        f"{mark('derived')} where dev_dax->pgmap points after each step; time runs to the right",
+        f"{origin('derived')} where dev_dax->pgmap points after each step; time runs to the right",
         width_px,
         top_px=104,
     )
     for column, step in enumerate(steps):
-        canvas.text(_edge(column) + _CELL / 2, 22, step.replace(" ", "<br>"), anchor="center", size=12)
+        canvas.text(_edge(column) + _CELL / 2, 22, _broken(step), anchor="center", size=12)
     for row, (name, moments) in enumerate(lanes.items()):
         top = _HEAD + row * _ROW
         canvas.text(_LEFT - 10, top + _BOX / 2, f"<b>{name}</b>", anchor="right", size=13)
@@ -90,6 +91,11 @@ def explore_life(kernel: str, device: bool) -> go.Figure:
     """
     life = dynamic_life(kernel) if device else static_life(kernel)
     return pgmap_lanes({kernel: life}, f"A {'dynamic' if device else 'static'} device on kernel {kernel}")
+
+
+def _broken(step: str) -> str:
+    """The words of a step in as few lines as fit over a cell."""
+    return "<br>".join(textwrap.wrap(step, 8))
 
 
 def _edge(column: int) -> float:

@@ -25,7 +25,7 @@ from workbench.view import palette
 from workbench.view.canvas import Canvas
 from workbench.view.export import describe
 from workbench.view.panels import FAINT, INK, tint
-from workbench.view.summary import Table, mark
+from workbench.view.summary import Table, mark, origin
 
 BEFORE = "5.16+8"
 """The last kernel that stores after the entry."""
@@ -61,7 +61,7 @@ def fault_timeline(faults: Sequence[FaultWrites], width_px: int = palette.NOTEBO
         _LEFT_PX + _TIME_PX + _AFTER_PX + _ASIDE_PX,
         _FIRST_PX + (_LANE_GAP_PX + _LANE_PX) * len(faults),
         f"The first fault of a page of {unit}: what is stored, and when",
-        f"{mark('derived')} time runs right, in stores; the page's {_pages(faults[0].nr_pages)} from top to bottom",
+        f"{origin('derived')} time runs right, in stores; the page's {_pages(faults[0].nr_pages)} from top to bottom",
         width_px,
         top_px=100,
     )

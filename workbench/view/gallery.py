@@ -11,8 +11,13 @@ In a notebook every figure is drawn anew; nothing is read from ``docs/figures``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
+from html import escape
+from itertools import groupby
+from pathlib import PurePosixPath
+from typing import Any
 
 import plotly.graph_objects as go
 from IPython.display import display
@@ -38,8 +43,9 @@ def show(ids: Sequence[str]) -> None:
     WorkbenchError
         One is not registered, or breaks a rule of :func:`workbench.view.figures.draw`.
     """
-    for fig, table in pictures(ids):
-        display(fig, table)
+    known = load()
+    for id, (fig, table) in zip(ids, pictures(ids), strict=True):
+        display(fig, Caption(known[id].caption), table)
 
 
 def pictures(ids: Sequence[str]) -> Iterator[tuple[go.Figure, Table]]:
@@ -51,6 +57,19 @@ def pictures(ids: Sequence[str]) -> Iterator[tuple[go.Figure, Table]]:
         fig, inputs = _drawn(known[id], checkout)
         narrow = go.Figure(fig).update_layout(width=min(known[id].width_px, palette.NOTEBOOK_PX))
         yield narrow, provenance_table(known[id], inputs, checkout)
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """A figure's caption where JupyterLab shows the figure; a page has it below the static picture already."""
+
+    text: str
+
+    def _repr_html_(self) -> str:
+        return f'<p class="lab-caption" style="max-width:60em;opacity:.8;line-height:1.4;">{escape(self.text)}</p>'
+
+    def __repr__(self) -> str:
+        return self.text
 
 
 @cache
@@ -75,18 +94,35 @@ def provenance_table(figure: PaperFigure, inputs: Inputs, checkout: Checkout) ->
     checkout : Checkout
         Where the files lie.
     """
-    rows = [[f"{mark(one.kind)} {one.kind}", one.name, one.unit, one.source] for one in inputs.series]
-    rows += [
-        ["data", record["path"], f"{record['bytes']:,} B", f"sha256 {record['sha256'][:16]}"]
-        for record in file_records(checkout, list(inputs.files))
+    units = [{"1": "count"}.get(one.unit, one.unit) for one in inputs.series]
+    rows = [
+        [f"{mark(one.kind)} {one.kind}", one.name, unit, one.source]
+        for one, unit in zip(inputs.series, units, strict=True)
     ]
+    records = sorted(file_records(checkout, list(inputs.files)), key=_alike)
+    for _, alike in groupby(records, _alike):
+        rows.append(_data_row(figure, list(alike)))
     return Table(
         f"{figure.id}: its files are docs/figures/{figure.id}.svg, .pdf and .png; hashes, versions and commit stand in "
         f"{figure.id}.json beside them.",
-        ["kind", "series or file", "unit, size", "source"],
+        ["kind", "series or file", "unit or size", "source"],
         rows,
         "llll",
     )
+
+
+def _alike(record: Mapping[str, Any]) -> str:
+    """Where a file lies; files of one name in neighbouring folders are alike."""
+    path = PurePosixPath(record["path"])
+    return str(path.parent.parent / "*" / path.name)
+
+
+def _data_row(figure: PaperFigure, records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One file with its hash, or several alike."""
+    nbytes = f"{sum(record['bytes'] for record in records):,} B"
+    if len(records) == 1:
+        return ["data", records[0]["path"], nbytes, f"sha256 {records[0]['sha256'][:16]}"]
+    return ["data", f"{_alike(records[0])}: {len(records)} files", nbytes, f"their hashes stand in {figure.id}.json"]
 
 
 def list_of_figures() -> Table:

@@ -24,7 +24,7 @@ from workbench.view import palette
 from workbench.view.canvas import Canvas
 from workbench.view.export import describe
 from workbench.view.panels import FAINT, INK, tint
-from workbench.view.summary import Table, mark
+from workbench.view.summary import Table, mark, origin
 
 BEFORE = "5.16+0"
 """What every other kernel is shown beside."""
@@ -77,7 +77,7 @@ def poisoned_byte(left: Poisoned, right: Poisoned, width_px: int = palette.NOTEB
         _LEFT_PX * 2 + _COLUMN_PX * 2 + _GAP_PX,
         height,
         f"A byte fails in 4 KiB page {count(at)} of a huge page of {size(left.align)}",
-        f"{mark('derived')} after memory_failure(): struct pages, memory, and who is told what",
+        f"{origin('derived')} after memory_failure(): struct pages, memory, and who is told what",
         width_px,
         top_px=152,
     )
@@ -316,7 +316,7 @@ def order_of_steps(left: Poisoned, right: Poisoned, width_px: int = palette.NOTE
         _LEFT_PX * 2 + _COLUMN_PX * 2 + _GAP_PX,
         30 + _STEP_PX * most,
         "What memory_failure() does, in order",
-        f"{mark('derived')} time runs down; a bar lasts as long as a lock or a reference is held",
+        f"{origin('derived')} time runs down; a bar lasts as long as a lock or a reference is held",
         width_px,
         top_px=80,
     )

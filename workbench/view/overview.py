@@ -137,10 +137,10 @@ def _left_labels(canvas: Canvas) -> None:
 def _facts(canvas: Canvas, pages: Sequence[xr.Dataset], cost: xr.Dataset) -> None:
     """Rows of numbers under the grids; what differs from the kernel to the left is bold."""
     rows = [
-        ("struct pages with refcount > 0", [text.count(int((page.refcount > 0).sum())) for page in pages]),
+        ("with a refcount above 0", [text.count(int((page.refcount > 0).sum())) for page in pages]),
         ("references held on the device", [text.count(int(page.pgmap_refs)) for page in pages]),
         ("struct pages initialised", [text.count(int(page.struct_pages_initialised)) for page in pages]),
-        ("memory for these struct pages", [text.size(_memory(page)) for page in pages]),
+        ("memory of these struct pages", [text.size(_memory(page)) for page in pages]),
         (
             f"the same for a device of {text.size(int(cost.size[0]))}",
             [text.size(int(nbytes)) for nbytes in cost.distinct_physical_bytes.values],
@@ -150,7 +150,7 @@ def _facts(canvas: Canvas, pages: Sequence[xr.Dataset], cost: xr.Dataset) -> Non
     for row, (label, values) in enumerate(rows):
         y = top + row * 34
         canvas.line([(_INSET, y - 17), (_WIDTH - _INSET, y - 17)], color="#CCCCCC", width=1)
-        canvas.text(_INSET, y, label, size=max(12, round(13 * canvas.scale)))
+        canvas.text(_INSET, y, label, size=12)
         for column, value in enumerate(values):
             changed = column and value != values[column - 1]
             shown = f"<b>{value}</b>" if changed else value

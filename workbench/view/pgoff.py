@@ -20,7 +20,7 @@ from workbench.view import palette
 from workbench.view.canvas import Canvas
 from workbench.view.export import describe
 from workbench.view.panels import FAINT, tint
-from workbench.view.summary import Html, Table, mark
+from workbench.view.summary import Html, Table, mark, origin
 
 KERNELS = ("5.16+4", "5.16+5", "5.16+11", "5.16+11-pgofffix")
 """Before patch 5, with it, with the whole series, and with the fix of 2024."""
@@ -58,7 +58,7 @@ def rounding(touches: Sequence[FirstTouch], width_px: int = palette.NOTEBOOK_PX)
         _WIDTH,
         _TOP + _ROW * len(touches),
         f"Huge page {TOUCHED} is touched. Which one does page->index name?",
-        f"{mark('derived')} first access at byte {count(one.offset)} of the huge page, device with align "
+        f"{origin('derived')} first access at byte {count(one.offset)} of the huge page, device with align "
         f"{size(one.align)}",
         width_px,
         top_px=104,

@@ -41,7 +41,7 @@ from workbench.view.canvas import Canvas
 from workbench.view.cost_model import PRICE_LOOKS
 from workbench.view.export import describe
 from workbench.view.panels import FAINT, INK, Panels
-from workbench.view.summary import Table, mark
+from workbench.view.summary import Table, mark, origin
 
 BEFORE = "5.16"
 """What every other kernel is shown beside."""
@@ -318,7 +318,7 @@ def pin_step(pinned: xr.Dataset, store: int) -> go.Figure:
     fig = Panels(
         [(34, (WORDS + 1) * cells.ROW_PX)],
         f"Kernel {which.name}, store {store} of {stores}: {by}",
-        f"{mark('derived')} {where}: {change}",
+        f"{origin('derived')} {where}: {change}",
         bottom_px=52,
     )
     cells.draw_cells(fig, fig.panels[0], which.abi, rows, outlined)
@@ -351,7 +351,7 @@ def last_stores(*cases: xr.Dataset) -> go.Figure:
     fig = Panels(
         [(34, (WORDS + 1) * cells.ROW_PX)] + [(74, (WORDS + 1) * cells.ROW_PX)] * (len(cases) - 1),
         f"While {count(cases[0].attrs['nr_pages'])} pages are held: where the counts stand",
-        f"{mark('derived')} the first {SHOWN} struct pages; outlined: words that the pin stored to",
+        f"{origin('derived')} the first {SHOWN} struct pages; outlined: words that the pin stored to",
         bottom_px=52,
     )
     said: list[str] = []

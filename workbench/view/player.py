@@ -22,7 +22,7 @@ from workbench.text import word as word_text
 from workbench.view import cells, palette
 from workbench.view.export import describe
 from workbench.view.panels import Panels
-from workbench.view.summary import mark
+from workbench.view.summary import origin
 
 PAGES = 4
 """Struct pages shown: the head, both tails that describe the compound page, and one like all the others."""
@@ -87,7 +87,7 @@ def after_store(trace: xr.Dataset, store: int, pages: int = PAGES) -> go.Figure:
     fig = Panels(
         [(34, 9 * cells.ROW_PX)],
         f"Store {store}: {by}",
-        f"{mark('derived')} {where}: {change} · kernel {which.name}, {count(int(trace.stores))} stores in all",
+        f"{origin('derived')} {where}: {change} · kernel {which.name}, {count(int(trace.stores))} stores in all",
         bottom_px=52,
         legend_rows=2,
     )

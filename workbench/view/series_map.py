@@ -34,7 +34,7 @@ _MAIL_URL = "https://lore.kernel.org/r/20211202204422.26777-{}-joao.m.martins@or
 _PREFIX = re.compile(r"^[\w/-]+: ")
 
 _WIDTH, _ROW, _TOP = 1000, 33, 44
-_NUMBER_X, _TITLE_X, _LANE_X, _LANE_STEP = 92, 116, 572, 92
+_NUMBER_X, _TITLE_X, _LANE_X, _LANE_STEP = 76, 96, 592, 94
 
 
 def mail_url(number: int) -> str:
@@ -81,7 +81,7 @@ def series_figure(width_px: int = palette.NOTEBOOK_PX) -> go.Figure:
         top_px=112,
     )
     for at, lane in enumerate(LANES):
-        canvas.text(_lane_x(at), 20, lane, "center", size=max(11, round(12 * canvas.scale)))
+        canvas.text(_lane_x(at), 20, lane.replace("-", "-<br>").replace("_", "_<br>"), "center", size=12)
         canvas.line([(_lane_x(at), 36), (_lane_x(at), _y(len(PATCHES)))], color="#DDDDDD", width=1)
     canvas.text(_TITLE_X, 20, "patch", size=12)
     canvas.text(16, 20, "builds on", size=12)

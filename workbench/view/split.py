@@ -10,7 +10,7 @@ from workbench.text import count
 from workbench.view import palette
 from workbench.view.export import describe
 from workbench.view.same_bytes import equality_matrix
-from workbench.view.summary import mark
+from workbench.view.summary import mark, origin
 
 
 def split_figure(same: xr.Dataset, width_px: int = palette.NOTEBOOK_PX) -> go.Figure:
@@ -36,7 +36,7 @@ def split_figure(same: xr.Dataset, width_px: int = palette.NOTEBOOK_PX) -> go.Fi
     fig.update_layout(
         title_text=f"{count(bad)} of {count(total)} bytes differ, in one piece or split",
         title_subtitle_text=(
-            f"{mark('derived')} bytes that differ after prep_compound_page(), by order and layout of struct page"
+            f"{origin('derived')} bytes that differ after prep_compound_page(), by order and layout of struct page"
         ),
         width=width_px,
         height=150 + 25 * len(layouts),

@@ -13,7 +13,7 @@ from workbench.view import palette
 from workbench.view.canvas import Canvas
 from workbench.view.export import describe
 from workbench.view.panels import FAINT, tint
-from workbench.view.summary import Table, mark
+from workbench.view.summary import Table, mark, origin
 
 _LEFT, _TOP, _BAR, _ROW = 150, 8, 20, 66
 _BYTE_PX = 2.1
@@ -42,7 +42,7 @@ def sizes_figure(pairs: Sequence[tuple[PgmapSize, PgmapSize]], width_px: int = p
         _WIDTH,
         _TOP + _ROW * len(pairs),
         "From one range on, both ask for the same bytes",
-        f"{mark('derived')} bytes of a dynamic device's pgmap, by the number of its ranges; to scale",
+        f"{origin('derived')} bytes of a dynamic device's pgmap, by the number of its ranges; to scale",
         width_px,
         top_px=104,
     )

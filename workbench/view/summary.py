@@ -174,6 +174,22 @@ def mark(kind: str) -> str:
     return MARKS[PROVENANCE[kind].symbol]
 
 
+def origin(kind: str) -> str:
+    """How a subtitle begins: the mark of a provenance and its word, since a figure has no legend of marks.
+
+    Parameters
+    ----------
+    kind : str
+        One of ``workbench.view.provenance.KINDS``.
+
+    Examples
+    --------
+    >>> origin("derived")
+    '▲ derived:'
+    """
+    return f"{mark(kind)} {kind}:"
+
+
 def _html(cell: str) -> str:
     return cell if isinstance(cell, Html) else escape(cell)
 

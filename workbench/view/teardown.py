@@ -19,7 +19,7 @@ from workbench.view import palette
 from workbench.view.canvas import Canvas
 from workbench.view.export import describe
 from workbench.view.panels import FAINT
-from workbench.view.summary import Table, mark
+from workbench.view.summary import Table, mark, origin
 
 _LEFT, _CELL, _GAP, _FOLD, _BETWEEN, _RIGHT = 16, 44, 3, 22, 18, 16
 _TOP, _ROW = 4, 128
@@ -49,7 +49,7 @@ def teardown_walk(walks: Sequence[Teardown], width_px: int = palette.NOTEBOOK_PX
         round(width),
         _TOP + _ROW * len(walks),
         "Unbinding a device: which struct pages lose a reference?",
-        f"{mark('derived')} the walk drops a reference at each ▼; in each struct page its count, before → after",
+        f"{origin('derived')} the walk drops a reference at each ▼; in each struct page its count, before → after",
         width_px,
         top_px=104,
     )

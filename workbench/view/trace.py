@@ -30,7 +30,7 @@ from workbench.text import word as word_text
 from workbench.view import palette, words
 from workbench.view.export import describe
 from workbench.view.panels import FAINT, INK, Panel, Panels
-from workbench.view.summary import mark
+from workbench.view.summary import mark, origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +102,8 @@ def init_trace(right: xr.Dataset, wrong: xr.Dataset, pages: int = 4, width_px: i
     fig = Panels(
         [(32, height), (64, height)],
         f"Why the head waits for the {_ordinal(after + 1)} struct page, kernel {which.name}",
-        f"{mark('derived')} every store to the first {pages} of {count(right.sizes['page'])} struct pages, in order · "
-        f"lower half {mark('modelled')} an order that no kernel uses",
+        f"{origin('derived')} every store to the first {pages} of {count(right.sizes['page'])} struct pages, in order "
+        f"· lower half {mark('modelled')} an order that no kernel uses",
         width_px,
         left_px=_LEFT_PX,
         bottom_px=48,
@@ -164,7 +164,7 @@ def who_stores(before: xr.Dataset, after: xr.Dataset) -> go.Figure:
         [(32, height), (64, height)],
         f"{count(int(before.stores))} stores before, {count(int(after.stores))} after: "
         + ("the same words, the same values, the same order" if same else "not the same"),
-        f"{mark('derived')} prep_compound_page() on {pages} struct pages; only the function that stores is another",
+        f"{origin('derived')} prep_compound_page() on {pages} struct pages; only the function that stores is another",
         left_px=_LEFT_PX,
         bottom_px=48,
     )

@@ -77,7 +77,7 @@ def seed_table_figure(checkout: Checkout) -> tuple[go.Figure, Inputs]:
         "lines written back, 32 after. Altmap, put: 123 before, 17 after."
     ),
     width_px=WIDTH_PX,
-    height_px=470,
+    height_px=486,
     data=(published.FILE,),
 )
 def shares(checkout: Checkout) -> tuple[go.Figure, Inputs]:
@@ -91,7 +91,7 @@ def shares(checkout: Checkout) -> tuple[go.Figure, Inputs]:
     id="cost-residuals",
     title="How far the cost model is off",
     caption=(
-        "Modelled over published, for each of the twelve times: as fitted, and as foretold by a fit that did not "
+        "Modelled over published, for each of the twelve times: as fitted, and as predicted by a fit that did not "
         "see that time. Grey bars: what rounds to the printed number; that of about 1 s reaches beyond the axis. "
         "The two sizes of the letter disagree with each other by up to 4.4 % either way, which no price a page "
         "can mend."
@@ -99,7 +99,7 @@ def shares(checkout: Checkout) -> tuple[go.Figure, Inputs]:
     alt=(
         "Dot plot of twelve rows, residuals in percent from minus 14 to 14 with a band of 8 percent. All fitted "
         "residuals lie inside the band; the greatest is minus 7.5 percent, of 71 ms for put in DRAM. Two of the "
-        "foretold ones leave it, minus 11 and plus 11 percent, both of put of 16,384 MiB in DRAM."
+        "predicted ones leave it, minus 11 and plus 11 percent, both of put of 16,384 MiB in DRAM."
     ),
     width_px=WIDTH_PX,
     height_px=540,
@@ -125,7 +125,7 @@ def residuals(checkout: Checkout) -> tuple[go.Figure, Inputs]:
         "and 214.4 after."
     ),
     width_px=WIDTH_PX,
-    height_px=330,
+    height_px=344,
     data=(published.FILE,),
 )
 def rdma_rounds(checkout: Checkout) -> tuple[go.Figure, Inputs]:

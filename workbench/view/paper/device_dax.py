@@ -78,7 +78,7 @@ def pgoff_figure(checkout: Checkout) -> tuple[go.Figure, Inputs]:
 
 @paper_figure(
     id="dynamic-pgmap",
-    title="Patch 7: a dynamic device knows its pgmap, and does not forget a failed one",
+    title="Patch 7: a dynamic device knows its pgmap, also one that a failed bind has freed",
     caption=(
         "What dev_dax->pgmap of a dynamic device points to while it is bound, let go, given a second range, refused "
         "because another driver has a page of it (memory taken), bound again, deleted and made anew; 5.16 with "

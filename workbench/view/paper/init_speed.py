@@ -12,6 +12,7 @@ from workbench.text import size
 from workbench.view import palette
 from workbench.view.figures import paper_figure
 from workbench.view.provenance import Inputs, Series
+from workbench.view.summary import origin
 
 _ROWS = tuple(case for case in reversed(CASES) if case.kernel.startswith("memmap_init_zone_device"))
 _SIDES = {
@@ -25,7 +26,7 @@ _LIMITS_BESIDE = {"memset": "memmap_init_zone_device 5.17 base", "nt_fill": "mem
 def _label(case: Case) -> str:
     stores = "non-temporal" if case.kernel.endswith("_nt") else "regular"
     compounds = {0: "base pages", 9: "2 MiB compounds", 18: "1 GiB compounds"}[case.order]
-    return f"{stores} stores, {case.tree}, {compounds}"
+    return f"{stores} stores, {case.tree.removesuffix('+0')}, {compounds}"
 
 
 @paper_figure(
@@ -40,10 +41,10 @@ def _label(case: Case) -> str:
         "Horizontal dot plot with eight rows, time in nanoseconds on a linear axis from zero. In each row the samples "
         "of the engine and of the C twin overlap. The four rows with regular stores lie a little to the right of the "
         "vertical line of glibc memset; the four rows with non-temporal stores lie at that of a C non-temporal fill, "
-        "at less than half the time. Trees 5.16+0 and 5.17, base pages and compounds of 2 MiB and 1 GiB differ little."
+        "at less than half the time. Kernels 5.16 and 5.17, base pages and compounds of 2 MiB and 1 GiB differ little."
     ),
     width_px=900,
-    height_px=560,
+    height_px=588,
     data=(bench_results.COMMITTED,),
 )
 def init_speed(checkout: Checkout) -> tuple[go.Figure, Inputs]:
@@ -85,9 +86,9 @@ def init_speed(checkout: Checkout) -> tuple[go.Figure, Inputs]:
         fig.add_annotation(x=median, y=1, yref="paper", yanchor="bottom", text=name, font={"color": color})
     device, cpu = size(int(run.attrs["kernel_device_bytes"])), run.attrs["cpu"].split(" (")[0]
     fig.update_layout(
-        title_subtitle_text=f"measured on {cpu}, {device} of device, {run.attrs['date'][:10]}",
-        margin={"t": 104, "l": 16},
-        legend={"orientation": "v", "x": 0.3, "xanchor": "left", "y": 0.62, "yanchor": "bottom"},
+        title_subtitle_text=f"{origin('measured')} {cpu}, {device} of device, {run.attrs['date'][:10]}",
+        margin={"t": 132, "l": 16},
+        legend={"y": 1.06},
     )
     fig.update_xaxes(title_text="nanoseconds for each struct page", rangemode="tozero")
     fig.update_yaxes(

@@ -13,6 +13,7 @@ from workbench.text import PAGE_SIZE, count, size
 from workbench.view import palette
 from workbench.view.figures import paper_figure
 from workbench.view.provenance import Inputs, Series
+from workbench.view.summary import origin
 
 GIB = 1 << 30
 DEVICE_GIB = tuple(16 << k for k in range(0, 11, 2))
@@ -46,7 +47,7 @@ def struct_page_cost(checkout: Checkout) -> tuple[go.Figure, Inputs]:
             mode="lines+markers+text",
             textposition="top left",
             name=palette.PROVENANCE["derived"].label,
-            showlegend=True,
+            showlegend=False,
             cliponaxis=False,
             **palette.provenance_style("derived", palette.BLUE),
         )
@@ -55,12 +56,12 @@ def struct_page_cost(checkout: Checkout) -> tuple[go.Figure, Inputs]:
     fig.add_annotation(
         x=log10(DEVICE_GIB[terabyte]),
         y=log10(cost[terabyte] / GIB),
-        ax=36,
+        ax=16,
         ay=64,
         standoff=6,
         text=(
             f"1 TiB has {count(1024 * GIB // PAGE_SIZE)} struct pages:<br>"
-            f"{size(cost[terabyte])} taken before a byte of data is stored"
+            f"{size(cost[terabyte])} taken before any data is stored"
         ),
         showarrow=True,
         xanchor="left",
@@ -68,8 +69,10 @@ def struct_page_cost(checkout: Checkout) -> tuple[go.Figure, Inputs]:
     )
     share = STRUCT_PAGE_BYTES / PAGE_SIZE
     fig.update_layout(
-        title_subtitle_text=f"{STRUCT_PAGE_BYTES} B for each page of {PAGE_SIZE} B, {share:.4%} at every size",
-        margin_t=104,
+        title_subtitle_text=(
+            f"{origin('derived')} {STRUCT_PAGE_BYTES} B for each page of {PAGE_SIZE} B, {share:.2%} at every size"
+        ),
+        margin_t=88,
     )
     fig.update_xaxes(
         type="log",
