@@ -133,8 +133,10 @@ def test_links_between_notebooks_lead_to_pages() -> None:
 
 
 def test_a_committed_figure_in_the_text_is_left_out() -> None:
-    html = page(notebook(text="# A title\n\nText.\n\n![A map](../docs/figures/memory-map.svg)"), "00_a")
-    assert "Text." in html and "memory-map" not in html and "A map" not in html
+    image = "![A map](../docs/figures/memory-map.svg)"
+    for key in (image, f"<details><summary>The key figure</summary>\n\n{image}\n\n</details>"):
+        html = page(notebook(text=f"# A title\n\nText.\n\n{key}"), "00_a")
+        assert "Text." in html and "memory-map" not in html and "A map" not in html and "key figure" not in html
     with pytest.raises(WorkbenchError, match=r"other\.png"):
         page(notebook(text="![Another](other.png)"), "00_a")
 

@@ -35,6 +35,7 @@ ORDER = (
 """Sections that a notebook may have, in the order in which they come; the first three are never missing."""
 
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
+KEY_FIGURE = re.compile(r"!\[[^\]]{20,}\]\((\.\./docs/figures/[\w-]+\.svg)\)")
 MACHINE_PATH = re.compile(r"(?:/|~|[A-Za-z]:[\\/])\S")
 
 
@@ -85,6 +86,14 @@ def title_lacks(nb: NotebookNode, name: str) -> list[str]:
     elif SERIES_URL not in first:
         lacks.append("the series")
     return lacks
+
+
+def key_figure_wrong(nb: NotebookNode) -> list[str]:
+    """The first cell embeds one committed figure, for those who see no outputs, and tells what it shows."""
+    found = KEY_FIGURE.findall(nb.cells[0].source)
+    if len(found) != 1:
+        return [f"{len(found)} key figures in the first cell"]
+    return [] if (FOLDER / found[0]).is_file() else [f"{found[0]}: there is no such file"]
 
 
 def out_of_order(nb: NotebookNode) -> list[str]:
@@ -244,6 +253,15 @@ def test_a_patch_notebook_names_its_patch():
     assert lacks[:2] == ["the mail of patch 4", "the commit of patch 4"] and "the file mm/memremap.c" in lacks
 
 
+def test_key_figure_rule_sees_offenders():
+    nb = sample()
+    assert key_figure_wrong(nb) == ["0 key figures in the first cell"]
+    nb.cells[0].source += "\n\n![What stands in a struct page](../docs/figures/not-there.svg)"
+    assert key_figure_wrong(nb) == ["../docs/figures/not-there.svg: there is no such file"]
+    nb.cells[0].source = nb.cells[0].source.replace("not-there", "memory-map")
+    assert key_figure_wrong(nb) == []
+
+
 def test_order_rule_sees_offenders():
     assert out_of_order(sample(new_markdown_cell("Further reading: x"), new_markdown_cell("## Try\n\nthis"))) == [
         "further reading stands before exercise"
@@ -333,6 +351,7 @@ def test_there_are_notebooks():
 @pytest.mark.parametrize(
     "rule",
     [
+        key_figure_wrong,
         out_of_order,
         parameters_wrong,
         predicts_too_late,

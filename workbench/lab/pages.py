@@ -7,9 +7,8 @@ text), no plotly.js, no widget manager.  Each interactive thing is replaced by i
 * a plotly figure by an SVG, with its caption below and its alt text;
 * a widget by the image, HTML or text of its own mime bundle; one that has none but its ``repr`` (a slider)
   by a line saying that it is interactive in JupyterLab;
-* links to other notebooks by links to their pages.
-
-The first mention of each term of the glossary is explained on hover, see :mod:`workbench.lab.glossary`.
+* links to other notebooks by links to their pages; those of the glossary keep what they say on hover, see
+  :mod:`workbench.lab.glossary`.
 
 A committed figure (``../docs/figures/...``) in the text is left out: it is there for those who see a notebook
 without its outputs, and the page has the outputs.
@@ -31,7 +30,6 @@ from nbformat import NotebookNode
 from traitlets.config import Config
 
 from workbench.errors import WorkbenchError
-from workbench.lab.glossary import explained
 from workbench.lab.notebooks import code_cells, title
 
 StaticImage = Callable[[Mapping[str, Any]], tuple[str, str, str]]
@@ -41,8 +39,10 @@ PLOTLY = "application/vnd.plotly.v1+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 _SHOWN = ("text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain")
-_LINK = re.compile(r"(\]\(|href=\")((?:\./)?[\w.-]+)\.ipynb(?=[)#\"])")
-_KEY_FIGURE = re.compile(r"\n*!\[[^\]]*\]\(\.\./docs/figures/[\w.-]+\)")
+_LINK = re.compile(r"(\]\(|href=\"|^\[[^\]\n]+\]: )((?:\./)?[\w.-]+)\.ipynb(?=[)#\" ])", re.MULTILINE)
+_KEY_FIGURE = re.compile(
+    r"\n*(?:<details><summary>[^<]*</summary>\n\n)?!\[[^\]]*\]\(\.\./docs/figures/[\w.-]+\)(?:\n\n</details>)?"
+)
 _CSS_LOAD = re.compile(r"""@import\s+(?:url\()?\s*["']?([^"')\s;]+)|url\(\s*["']?([^"')\s]+)""")
 _SCRIPT_LOAD = re.compile(r"""(?:https?:)?//[\w.-]+\.\w+[^\s"'`<>)]*""")
 
@@ -114,8 +114,7 @@ def page(notebook: NotebookNode, name: str, pages: Sequence[tuple[str, str]] = (
         config=Config({"NbConvertBase": {"display_data_priority": list(_SHOWN)}}),
     )
     resources = {"metadata": {"name": title(still, name)}, "pages": list(pages), "page": f"{name}.html"}
-    rendered, _ = exporter.from_notebook_node(still, resources)
-    html = explained(rendered)
+    html, _ = exporter.from_notebook_node(still, resources)
     if loads := external_loads(html):
         listed = ", ".join(loads[:5]) + (" ..." if len(loads) > 5 else "")
         raise WorkbenchError(
