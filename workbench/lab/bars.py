@@ -16,13 +16,13 @@ import xarray as xr
 
 from workbench import text
 from workbench.lab.bench import CASES, TIB
+from workbench.lab.bench_images import ANALYTIC_PAGES, DIRTY, IMAGES
 from workbench.lab.bench_pins import BASE_PAGES, COMPOUND, ONCE, PIN_CASES, PinCase
 from workbench.lab.cost import MAX_RESIDUAL, MAX_RMS
 
 LEAST_SAMPLES = 5
 COUNTING = 1.6
 """How much longer a kernel may take while it counts."""
-_DRAWN_ELSEWHERE = "the memory map is drawn in the browser, and counts struct pages without reading them all"
 IDLE_SPIN = 1.15
 """Two threads that count in registers take at most this much longer than one where two cores are idle."""
 
@@ -239,6 +239,18 @@ def _devices(run: xr.Dataset) -> list[Bar]:
     ]
 
 
+def _images(run: xr.Dataset) -> list[Bar]:
+    """Bar 11: images of struct pages, of which some were written to, none was looked at, or all are read."""
+    scan, read, dirty, analytic = (_cpu(run, "image_seconds", image=kind) for kind in IMAGES)
+    device = text.size(run.device_bytes.values.tolist()[-1])
+    image = "milliseconds to an image of"
+    return [
+        _bar("11a", f"{image} {device} after {DIRTY} of its struct pages were written to", 2.0, dirty * 1e3),
+        _bar("11b", f"{image} {text.count(ANALYTIC_PAGES)} struct pages that are only described", 40.0, analytic * 1e3),
+        _bar("11c", f"image of {device}, every struct page read, over one load of 8 bytes a line", 1.3, scan / read),
+    ]
+
+
 def _seconds(run: xr.Dataset, device: int, threads: int, clock: str) -> np.ndarray:
     return run.reinit_seconds.sel(device_bytes=device, threads=threads, clock=clock).values
 
@@ -307,7 +319,7 @@ def bars(run: xr.Dataset) -> list[Bar]:
         *_scale(run),
         *_cost_model(run),
         *_counting(run),
-        _bar("11", "milliseconds to an image of 1 TiB", 40.0, np.array([]), reason=_DRAWN_ELSEWHERE),
+        *_images(run),
         _start(run, "12a", "warm", "seconds from import to first result, compiled kernels at hand", 1.5),
         _start(run, "12b", "cold", "seconds from import to first result, nothing compiled yet", 5.0),
         *_devices(run),

@@ -40,6 +40,7 @@ from workbench.abi import STRUCT_PAGE_BYTES
 from workbench.errors import WorkbenchError
 from workbench.lab.bench_counting import COUNTED, FORMS, measure_counting
 from workbench.lab.bench_devices import PROBES, RANDOM_WRITES, START_PFN, THREADS, Booted, boot, measure_devices
+from workbench.lab.bench_images import IMAGES, measure_images
 from workbench.lab.bench_kernels import CASES, PGMAP, SIDES, Case, measure_kernels
 from workbench.lab.bench_pins import PHASES, PIN_CASES, PIN_SIDES, measure_pins
 from workbench.lab.bench_samples import CLOCKS, Pace, Samples, Times, interleave, table
@@ -114,7 +115,7 @@ def _measure_all(checkout: Checkout, twins: Twins, samples: Samples, quick: bool
     samples.residuals, samples.prices = fit.residuals.tolist(), len(fit.parameters)
     device, windows = _kernel_device(quick)
     cold, warm = (1, 3) if quick else (5, pace.repetitions)
-    steps = cold + warm + (1 + pace.repetitions) * (len(CASES) + len(PIN_CASES) + 2)
+    steps = cold + warm + (1 + pace.repetitions) * (len(CASES) + len(PIN_CASES) + 3)
     with tqdm(total=steps, desc="measuring", unit="step", delay=2, leave=False) as bar:
         pace = replace(pace, done=bar.update)
         in_time = pace
@@ -123,6 +124,7 @@ def _measure_all(checkout: Checkout, twins: Twins, samples: Samples, quick: bool
         with _until(in_time.deadline):
             devices = _devices(quick, samples)
             measure_devices(devices, twins, samples, in_time)
+            measure_images(devices[-1], twins, samples, in_time)
             devices.clear()
             array = _array(device)
             interleave(
@@ -250,7 +252,8 @@ def dataset(samples: Samples, about: dict[str, str | int]) -> xr.Dataset:
         * ``reinit_seconds`` and ``spin_seconds`` (device_bytes, threads, reinit_sample);
         * ``fault_seconds`` and ``write_seconds`` (device_bytes, fault_sample): a fault of every 2 MiB of a
           device, and ``random_writes`` (an attribute) writes;
-        * ``probe_seconds`` (probe, probe_sample), ``start_seconds`` (start, start_sample).
+        * ``probe_seconds`` (probe, probe_sample), ``start_seconds`` (start, start_sample);
+        * ``image_seconds`` (image, image_sample): those of the last ``device_bytes``, ``analytic`` of 1 TiB.
 
         Without a clock: ``miscounts`` (counted, counting_sample), events off their closed form, and
         ``cost_residual`` (published), which ``cost_prices`` (an attribute) parameters leave.  Further attributes:
@@ -298,6 +301,7 @@ def dataset(samples: Samples, about: dict[str, str | int]) -> xr.Dataset:
             ("device_bytes", "fault_sample"), (len(devices),), (samples.writes[device] for device in devices), faults
         ),
         "probe_seconds": _seconds(("probe", "probe_sample"), (len(PROBES),), (samples.probes[kind] for kind in PROBES)),
+        "image_seconds": _seconds(("image", "image_sample"), (len(IMAGES),), (samples.images[kind] for kind in IMAGES)),
         "start_seconds": _seconds(
             ("start", "start_sample"), (len(STARTS),), (samples.starts[start] for start in STARTS)
         ),
@@ -319,6 +323,7 @@ def dataset(samples: Samples, about: dict[str, str | int]) -> xr.Dataset:
         "device_bytes": ("device_bytes", devices, {"units": "B"}),
         "threads": list(THREADS),
         "probe": list(PROBES),
+        "image": list(IMAGES),
         "start": list(STARTS),
     }
     reasons = {f"reason_{part}": reason for part, reason in samples.reasons.items()}

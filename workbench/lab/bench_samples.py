@@ -40,6 +40,8 @@ class Samples:
         Faulting every huge page of a device, and writing to random lines of its array.
     probes : dict of "probe" or "init"
         Making the struct pages of a device as its driver does, and the kernel alone.
+    images : dict of "scan", "read", "dirty" or "analytic"
+        Images of struct pages, see :mod:`workbench.lab.bench_images`.
     starts : dict of "cold" or "warm"
         Import to first result in a fresh process, without and with compiled kernels at hand.
     residuals : list of float
@@ -59,6 +61,7 @@ class Samples:
     faults: defaultdict[int, Times] = field(default_factory=_lists)
     writes: defaultdict[int, Times] = field(default_factory=_lists)
     probes: defaultdict[str, Times] = field(default_factory=_lists)
+    images: defaultdict[str, Times] = field(default_factory=_lists)
     starts: defaultdict[str, Times] = field(default_factory=_lists)
     residuals: list[float] = field(default_factory=list)
     prices: int = 0

@@ -172,3 +172,17 @@ class PageCounts:
         for at in range(0, len(subsections), _CHUNK):
             chunk = subsections[at : at + _CHUNK]
             count_subsections(self._sources, chunk, np.int64(layer), self._rules, counts, room)
+
+
+def bin_edges(start_pfn: int, end_pfn: int, bins: int) -> np.ndarray:
+    """Edges of at most ``bins`` bins that cover a range: whole pages, whole sections where a bin is wider than one.
+
+    Returns
+    -------
+    int64[n + 1]
+    """
+    nr_pages = end_pfn - start_pfn
+    edges = start_pfn + np.arange(min(bins, nr_pages) + 1, dtype=np.int64) * nr_pages // min(bins, nr_pages)
+    if nr_pages >= bins * PAGES_PER_SECTION:
+        edges[1:-1] = edges[1:-1] // PAGES_PER_SECTION * PAGES_PER_SECTION
+    return edges

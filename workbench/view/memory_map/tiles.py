@@ -20,6 +20,7 @@ from workbench.abi.constants import PAGES_PER_SECTION
 from workbench.errors import WorkbenchError
 from workbench.mm import Altmap, PageArray
 from workbench.mm.page_counts import PageCounts
+from workbench.mm.page_counts import bin_edges as bin_edges
 from workbench.mm.sparse_vmemmap import STRUCT_PAGES_PER_PAGE, VMEMMAP_RESERVE_NR, How, Populated, vmem_altmap_offset
 from workbench.text import pfn_range
 from workbench.view import palette
@@ -193,20 +194,6 @@ def difference_sums(before: Tiles, after: Tiles) -> Sums:
     kinds = np.where((before.pages.kinds < 0) & (after.pages.kinds < 0), -1, both.reshape(-1))
     sums = RunningSums(one.start_pfn, kinds, 2, of_section)
     return lambda pfns: sums(pfns)[:, :1]
-
-
-def bin_edges(start_pfn: int, end_pfn: int, bins: int) -> np.ndarray:
-    """Edges of at most ``bins`` bins that cover a range: whole pages, whole sections where a bin is wider than one.
-
-    Returns
-    -------
-    int64[n + 1]
-    """
-    nr_pages = end_pfn - start_pfn
-    edges = start_pfn + np.arange(min(bins, nr_pages) + 1, dtype=np.int64) * nr_pages // min(bins, nr_pages)
-    if nr_pages >= bins * PAGES_PER_SECTION:
-        edges[1:-1] = edges[1:-1] // PAGES_PER_SECTION * PAGES_PER_SECTION
-    return edges
 
 
 # what needs no words
