@@ -105,3 +105,23 @@ def test_written_pages_are_shown_after_a_refresh():
     assert raw == "0" * 16 and map_.answer(question(map_, parts=["run"]))[0]["run"]["columns"][0]["raw"][7].endswith(
         "abc"
     )
+
+
+@pytest.mark.parametrize("before", [None, "5.16+0"])
+def test_a_poisoned_page_of_one_tebibyte_shows_when_told_where(before):
+    map_ = MemoryMap(device("5.16+11", "1T", before=before))
+    start, end = map_.model.tiles.start_pfn, map_.model.tiles.end_pfn
+    pfn = (start + end) // 2 + 5
+    map_.state = f"{map_.state}/layer=poison"
+
+    def poisoned():
+        answer, buffers = map_.answer(question(map_, parts=["device"], bins=100))
+        strip = answer["device"]
+        counts = np.frombuffer(buffers[strip["rows"][-1][1]], np.uint32).reshape(strip["bins"], -1)
+        return np.flatnonzero(counts[:, 0]).tolist()
+
+    assert poisoned() == []
+    pages = map_.model.array.writable(pfn, 1).pages
+    pages[pfn - map_.model.array.start_pfn, 0] |= np.uint64(map_.model.abi.flag("hwpoison"))
+    map_.refresh([pfn])
+    assert poisoned() == [50]

@@ -137,10 +137,23 @@ class Model:
         self._folds: dict[Run, list[int]] = {}
         self._init: dict[Run, Stores | None] = {}
 
-    def refresh(self) -> None:
-        """Look at the struct pages anew: to be called after they were written to."""
-        for tiles in filter(None, (self.tiles, self.before)):
-            tiles.refresh()
+    def refresh(self, pfns: np.ndarray | Sequence[int] | None = None) -> None:
+        """Look at the struct pages anew: to be called after they were written to.
+
+        Parameters
+        ----------
+        pfns : int64[n], optional
+            Those of the array that were written to: no others are counted anew.  By default any may have been, of the
+            array and of the one before.
+
+        Raises
+        ------
+        WorkbenchError
+            A pfn lies outside the array.
+        """
+        self.tiles.refresh(pfns)
+        if self.before is not None and pfns is None:
+            self.before.refresh()
         self._differences = None
         self._folds.clear()
 

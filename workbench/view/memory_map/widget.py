@@ -10,10 +10,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import anywidget
+import numpy as np
 import plotly.graph_objects as go
 import traitlets
 import xarray as xr
@@ -72,9 +74,9 @@ class MemoryMap(anywidget.AnyWidget):
         self.shown = self._read(to)
         self.send({"kind": "go", "state": self.model.line(self.shown)})
 
-    def refresh(self) -> None:
-        """Show the struct pages anew, after they were written to."""
-        self.model.refresh()
+    def refresh(self, pfns: np.ndarray | Sequence[int] | None = None) -> None:
+        """Show the struct pages anew, after those of ``pfns`` (default: any) were written to; see Model.refresh()."""
+        self.model.refresh(pfns)
         self.send({"kind": "go", "state": self.model.line(self.shown)})
 
     def figure(self) -> go.Figure:
