@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup figures test lab explorer bench lint clean environment browser compiler
+.PHONY: help setup figures test lab explorer bench lint clean environment glossary browser compiler
 
 bin := .venv/bin
 
@@ -40,6 +40,9 @@ setup: ## make the locked environment in .venv (every other command does it too)
 
 environment: setup ## write environment.yml anew from pyproject.toml
 	@$(bin)/python scripts/environment
+
+glossary: setup ## explain the words of data/glossary.json where each notebook first says them
+	@$(bin)/python scripts/glossary
 
 clean: ## remove all that make has made, the environment too
 	rm -rf .venv out .hypothesis .mypy_cache .pytest_cache .ruff_cache

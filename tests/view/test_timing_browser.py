@@ -1,14 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The timing views in JupyterLab and in Voilà: a mark is clicked, and controls, ring, reason and memory map follow."""
+"""The timing views in JupyterLab and in Voilà: a mark is clicked, and controls, ring, reason and memory map follow.
+
+The notebook has a text too, whose terms are explained on hover in both.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
+import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.view.memory_map.browser import complaints, left_the_machine, run_first_cell, server, watch, write_notebook
+from tests.view.memory_map.browser import complaints, left_the_machine, run_first_cell, server, watch
+from workbench.lab.glossary import glossary, marked
 from workbench.view.export import find_browser
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -35,6 +42,19 @@ def browser() -> Iterator[Browser]:
         running = playwright.chromium.launch(executable_path=find_browser())
         yield running
         running.close()
+
+
+def write_notebook(folder: Path) -> None:
+    cells = [new_code_cell(CODE), new_markdown_cell("With an altmap of one head.")]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(marked(new_notebook(cells=cells, metadata=kernel)), folder / "map.ipynb")
+
+
+def explains(page: Page) -> None:
+    """What a term means is the title of its first mention."""
+    for name in ("altmap", "head"):
+        term = page.get_by_role("link", name=name, exact=True)
+        expect(term).to_have_attribute("title", glossary()[name].means, timeout=READY_MS)
 
 
 def watched(browser: Browser, width: int) -> Page:
@@ -73,7 +93,8 @@ def follows(page: Page) -> None:
     expect(page.locator(".mm")).to_contain_text("unpin_user_pages() of 512 pages")
     expect(page.get_by_text("512 written")).to_be_visible()
     kernel.select_option("with the series")
-    expect(page.get_by_text("2 written")).to_be_visible(timeout=READY_MS)
+    expect(page.get_by_text("read, 2 written")).to_be_visible(timeout=READY_MS)
+    expect(page.locator(CHART)).to_contain_text("127004 MiB, with the series: modelled")
     click(page, "modelled, without the series", "5.16+0", 1 << 30)
     expect(page.locator(CHART)).to_contain_text("1 GiB, without the series: modelled", timeout=READY_MS)
     expect(page.get_by_text("512 written")).to_be_visible()
@@ -81,11 +102,12 @@ def follows(page: Page) -> None:
 
 
 def test_a_click_in_jupyterlab(browser, tmp_path):
-    write_notebook(tmp_path, CODE)
+    write_notebook(tmp_path)
     options = ("--no-browser", "--ip=127.0.0.1", "--port={port}", "--IdentityProvider.token=", "--allow-root")
     with server(tmp_path, "jupyterlab", *options, "--LabApp.news_url=None", f"--ServerApp.root_dir={tmp_path}") as lab:
         page = watched(browser, 1280)
         run_first_cell(page, lab)
+        explains(page)
         page.locator(CHART).wait_for(timeout=READY_MS)
         follows(page)
         assert left_the_machine(page) == [] and complaints(page) == []
@@ -93,12 +115,13 @@ def test_a_click_in_jupyterlab(browser, tmp_path):
 
 
 def test_a_click_in_voila(browser, tmp_path):
-    write_notebook(tmp_path, CODE)
+    write_notebook(tmp_path)
     options = ("--no-browser", "--port={port}", "--Voila.ip=127.0.0.1", "--template=offline", "map.ipynb")
     with server(tmp_path, "voila", *options) as address:
         page = watched(browser, 2560)
         page.goto(address, wait_until="commit")
         page.locator(CHART).wait_for(timeout=READY_MS)
+        explains(page)
         follows(page)
         assert left_the_machine(page) == [] and complaints(page) == []
         page.context.close()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 
@@ -330,13 +331,16 @@ def test_the_explorer_shows_what_is_chosen_and_what_is_refused(browser, tmp_path
         page.locator(".mm[data-drawn]").wait_for(timeout=DRAWN_MS)
         expect(page.locator(".mm-name")).to_contain_text("1 TiB · kernel 5.16+11")
         expect(page.get_by_text("What its struct pages cost")).to_be_visible()
+        expect(page.locator("abbr.term", has_text="altmap").first).to_have_attribute(
+            "title", re.compile("^Struct pages")
+        )
         page.get_by_label("struct pages in").select_option("the device, an altmap (map dev)")
         expect(page.locator(".mm-legend")).to_contain_text("altmap", timeout=DRAWN_MS)
         assert strip(page, 0).evaluate(COLOURS)[palette.ROLES["altmap"].fill]["pixels"] > 10
         page.get_by_label("show what this path touches").check()
         touched = page.locator(".mm").nth(1)
         expect(touched).to_contain_text("unpin_user_pages() of 512 pages", timeout=DRAWN_MS)
-        expect(page.locator(".js-plotly-plot").last).to_contain_text("why: 16 GiB, with the series")
+        expect(page.locator(".js-plotly-plot").last).to_contain_text("16 GiB, with the series: modelled")
         assert serious(page, "#rendered_cells") == []
         page.get_by_label("show what this path touches").uncheck()
         expect(page.locator(".mm")).to_have_count(1)

@@ -15,6 +15,7 @@ import ipywidgets as widgets
 
 from workbench.errors import WorkbenchError
 from workbench.lab.device_cost import device_cost
+from workbench.lab.glossary import TERMS_CSS, explained, glossary
 from workbench.series import PATCHES
 from workbench.view.cost import cost_table
 from workbench.view.explorer.timing import TimingExplorer
@@ -35,6 +36,13 @@ RELEASES = {
     "5.10, before": "5.10",
 }
 NOTHING = "nothing"
+
+ABOUT = (
+    "A namespace of persistent memory in device-dax mode, and its struct pages: before the series they are base pages, "
+    "with it compound pages, each a head and its tails. The map below leads from the whole device down to one bit. "
+    "Under it stand what the struct pages cost, in DRAM or as an altmap on the device, and how long it takes to pin "
+    "the memory. A word with dots beneath it is explained on hover."
+)
 
 
 class Explorer(widgets.VBox):
@@ -58,14 +66,15 @@ class Explorer(widgets.VBox):
     ) -> None:
         style = {"description_width": "initial"}
 
-        def one_of(label: str, options: dict[str, str], value: str) -> widgets.Dropdown:
-            return widgets.Dropdown(options=list(options.items()), value=value, description=label, style=style)
+        def one_of(label: str, options: dict[str, str], value: str, tooltip: str = "") -> widgets.Dropdown:
+            options_ = list(options.items())
+            return widgets.Dropdown(options=options_, value=value, description=label, style=style, tooltip=tooltip)
 
         self.size = widgets.Combobox(
             value=size, options=SIZES, description="device of", continuous_update=False, style=style
         )
-        self.align = one_of("align", ALIGNS, align)
-        self.map = one_of("struct pages in", MAPS, map)
+        self.align = one_of("align", ALIGNS, align, glossary()["align"].means)
+        self.map = one_of("struct pages in", MAPS, map, glossary()["altmap"].means)
         self.kernel = one_of("kernel", PREFIXES | RELEASES, kernel)
         self.before = one_of("compared with", {NOTHING: NOTHING} | PREFIXES, before or NOTHING)
         self.play = widgets.Checkbox(
@@ -79,6 +88,7 @@ class Explorer(widgets.VBox):
         row = {"flex_flow": "row wrap", "align_items": "center"}
         super().__init__(
             [
+                widgets.HTML(f'{TERMS_CSS}<p style="max-width:60em;line-height:1.5;">{explained(ABOUT)}</p>'),
                 widgets.HBox(controls, layout=row),
                 self.said,
                 self.map_box,

@@ -18,6 +18,7 @@ import plotly.graph_objects as go
 
 from workbench import text
 from workbench.errors import WorkbenchError
+from workbench.lab.glossary import TERMS_CSS, explained
 from workbench.lab.pin_events import PATHS, UNPIN
 from workbench.view import palette
 from workbench.view.choices import PLOTLY
@@ -98,7 +99,7 @@ class TimingExplorer(widgets.VBox):
         row = {"flex_flow": "row wrap", "align_items": "center"}
         super().__init__(
             [
-                widgets.HTML("<h3>What pinning and releasing take, and why</h3>"),
+                widgets.HTML(f"{TERMS_CSS}<h3>What pinning and releasing take, and why</h3>"),
                 widgets.HBox(choices, layout=row),
                 widgets.HBox([self.show, self.measure], layout=row),
                 self.figure,
@@ -153,7 +154,7 @@ class TimingExplorer(widgets.VBox):
             return
         caption, _ = description(self.shown)
         self.figure.outputs = ({"output_type": "display_data", "data": self._bundle(self.shown), "metadata": {}},)
-        self._say(f"{_CLICK} {escape(caption)}")
+        self._say(f"{_CLICK} {explained(caption)}")
 
     def _touch(self, at: Timing | None) -> None:
         """Play the path of a point, or show none; a map that shows it already goes back to the end of the path."""
