@@ -10,7 +10,7 @@
 const WORDS = 8, GUTTER = 150, STRIP_PX = 26, LANE_PX = 15, FEWEST_PX = 2, SHORTEST = 64;
 const PARTS = ["device", "zoom", "run", "page", "player"];
 const PRIORITY = ["head", "first_tail", "second_tail"];
-const TELL_MS = 50;
+const TELL_MS = 50, LONGEST_MS = 5000;
 const SPEEDS = [["1 a second", 1000], ["5 a second", 200], ["20 a second", 50], ["as fast as it goes", 0]];
 
 const hex = (n) => "0x" + n.toString(16);
@@ -37,7 +37,7 @@ function make(tag, options = {}, ...children) {
 function render({ model, el }) {
   const facts = model.get("facts"), view = ++views;
   const layers = Object.fromEntries(facts.layers.map((layer) => [layer.key, layer]));
-  let at = null, good = null, sent = null, text = facts.state, seq = 0, asked = 0, busy = 0, late = false, telling = 0;
+  let at = null, good = null, sent = null, text = facts.state, told = "", seq = 0, asked = 0, busy = 0, telling = 0;
   let timer = 0, playing = 0, last = {}, wide = 0, look = {}, seen = [], pfns = [];
   const want = new Set(), inks = {};
 
@@ -138,29 +138,29 @@ function render({ model, el }) {
     parts.forEach((part) => want.add(part));
     if (more) ask.more = more;
     root.dataset.asked = ++asked;
-    if (busy && performance.now() - busy < 5000) late = true;
-    else send();
+    if (!waiting()) send();
   }
+
+  const waiting = () => busy && performance.now() - busy < LONGEST_MS;
+  const changed = () => text !== told || want.size > 0;
 
   /** Say what is shown and ask for what is wanted. */
   function send() {
     clearTimeout(telling);
     const question = { seq: ++seq, view, state: text, parts: [...want], bins: wide, ...ask.more };
+    busy = want.size && performance.now();
     want.clear();
     ask.more = null;
-    late = false;
+    told = text;
     sent = at && { ...at };
-    busy = performance.now();
     model.send(question);
   }
 
-  /** What is wanted is on the screen; the kernel hears of it when the frame is over. */
-  function tell() {
-    root.dataset.asked = ++asked;
-    if (busy) { late = true; return; }
+  /** All that is wanted is on the screen: the kernel hears of it when the frame is over. */
+  function complete() {
     root.dataset.drawn = asked;
     clearTimeout(telling);
-    telling = setTimeout(send, TELL_MS);
+    if (text !== told) telling = setTimeout(send, TELL_MS);
   }
 
   /** Change what is shown, and ask for what that changes. */
@@ -185,7 +185,8 @@ function render({ model, el }) {
     if (at.pfn === last.page.pfn && (at.word !== was.word || at.bit !== was.bit)) drawWord();
     if (parts.size || more) { ask([...parts], more); return; }
     line.value = text;
-    tell();
+    root.dataset.asked = ++asked;
+    if (!waiting()) complete();
   }
 
   /** Go to a line that was given: nothing can be changed until it is there. */
@@ -201,11 +202,11 @@ function render({ model, el }) {
     if (!at) at = { ...message.at };
     else {
       for (const key of Object.keys(at)) if (at[key] === sent[key]) at[key] = message.at[key];
-      if (late) text = stateText();
+      if (changed()) text = stateText();
     }
-    if (late) return;
+    if (changed()) return;
     good = { ...at };
-    text = line.value = message.state;
+    text = told = line.value = message.state;
     layer.value = at.layer;
   }
 
@@ -217,10 +218,10 @@ function render({ model, el }) {
     put(wrong, message.error || "");
     if (message.error) {
       stop();
-      if (!late) {
+      if (!changed()) {
         at = good && { ...good };
-        text = line.value = message.state;
-        if (last.page) { mark(); drawWord(); }
+        text = told = line.value = message.state;
+        if (at) { mark(); drawWord(); }
       }
     } else if (at || !sent) { // else another line was given meanwhile
       adopt(message);
@@ -235,8 +236,8 @@ function render({ model, el }) {
       for (const one of [device, zoom]) if (message[one.part]) paint(one);
       if (message.device || message.zoom || message.run) frame();
     }
-    if (late) { send(); return; }
-    root.dataset.drawn = asked;
+    if (want.size) { send(); return; }
+    complete();
     if (playing && message.player) next(message.player);
   }
 
@@ -545,7 +546,9 @@ function render({ model, el }) {
     columns.forEach((column, k) => {
       heads[k] = renewed(heads[k], [column.role, column.page, column.label], () => columnHead(column));
       cells[k].forEach((node, w) => {
-        cells[k][w] = renewed(node, column.changed === w ? {} : [k, column.role, column.page, column.label, column.short[w], column.raw[w], wasOf(column, w)], () => cell(column, k, w));
+        cells[k][w] = renewed(node, column.changed === w ? {} : [k, column.role, column.page, column.label, column.short[w], wasOf(column, w), column.differs.includes(w)], () => cell(column, k, w));
+        const was = wasOf(column, w);
+        set(cells[k][w], "title", `${column.raw[w]}${was ? `, was ${was}` : ""}`);
       });
     });
     if (foldAt >= 0) folded = renewed(folded, [run.fold, run.alike, run.unlike], () => fold(run));
@@ -573,7 +576,7 @@ function render({ model, el }) {
     const name = `page ${column.page} ${column.label}, word +${8 * w}: ${column.short[w]}`;
     return make("td", {
       role: "gridcell", tabIndex: -1, className: `mm-cell${column.differs.includes(w) ? " mm-differs" : ""}${changed ? " mm-changed" : ""}${column.short[w] === "0" ? " mm-zero" : ""}`,
-      "data-column": k, "data-word": w, style: `--c:var(--role-${column.role})`, title: `${column.raw[w]}${was ? `, was ${was}` : ""}`,
+      "data-column": k, "data-word": w, style: `--c:var(--role-${column.role})`,
       "aria-label": name + (was ? `, ${changed ? "a moment ago" : "before the series"}: ${was}` : ""),
     }, ...(was ? [make("small", { textContent: was })] : []), make("span", { textContent: column.short[w] }));
   }
@@ -589,8 +592,8 @@ function render({ model, el }) {
     const here = event.target.closest(".mm-cell");
     if (!here) return;
     stop();
+    here.focus(); // while the layout is as it was
     go({ pfn: pfns[here.dataset.column], word: +here.dataset.word, bit: 0 });
-    focusCell();
   };
 
   const focusCell = () => cells[pfns.indexOf(at.pfn)]?.[at.word].focus();
@@ -609,9 +612,9 @@ function render({ model, el }) {
   }
 
   function moveCell(dx, dy) {
-    const k = clamp(pfns.indexOf(at.pfn) + dx, 0, pfns.length - 1);
-    go({ pfn: pfns[k], word: clamp(at.word + dy, 0, WORDS - 1), bit: 0 });
-    focusCell();
+    const k = clamp(pfns.indexOf(at.pfn) + dx, 0, pfns.length - 1), word = clamp(at.word + dy, 0, WORDS - 1);
+    cells[k][word].focus(); // while the layout is as it was
+    go({ pfn: pfns[k], word, bit: 0 });
   }
   keys(grid, {
     ArrowLeft: () => moveCell(-1, 0), ArrowRight: () => moveCell(1, 0), ArrowUp: () => moveCell(0, -1), ArrowDown: () => moveCell(0, 1),
