@@ -71,10 +71,12 @@ def test_the_committed_run_says_what_it_is_of():
     assert set(times(run)) == {key for key in keys() if not key.altmap}
 
 
-def test_in_the_committed_run_releasing_gains_at_both_sizes():
+def test_in_the_committed_run_releasing_gains_at_both_sizes_and_pinning_does_not():
     ms = {key: np.median(values) for key, values in times(committed(Checkout.find())).items()}
     for size in SIZES_MIB[False]:
         assert ms[Key(size, False, "put", "before")] > 1.5 * ms[Key(size, False, "put", "after")]
+        # The figure's caption says so.
+        assert ms[Key(size, False, "get", "before")] < 1.1 * ms[Key(size, False, "get", "after")]
 
 
 def test_only_the_letters_sizes_become_the_committed_run(tmp_path):

@@ -37,14 +37,15 @@ def _inputs(checkout: Checkout, *series: Series) -> Inputs:
         "device itself (altmap). Another processor and another memory: compare ratios, not heights. Rows with an "
         "altmap have no measured time, since the engine's struct pages lie in DRAM. The letter prints no get for "
         "DRAM; the model says why: the locked operations and the lines read stay as many, and lines written cost next "
-        "to nothing there. Measured, get is even slower with compound pages: three locked operations for each page on "
-        "the one line of the head, each of which waits for the one before, and a read of the tail; before the series "
-        "they fall on the page's own line and overlap with those of the next page. About 1 s is printed to the second."
+        "to nothing there. Measured, get gains nothing either: with compound pages the three locked operations of each "
+        "page fall on the one line of the head, each waiting for the one before, and the tail is read as well; before "
+        "the series they fall on the page's own line and overlap with those of the next page. About 1 s is printed to "
+        "the second."
     ),
     alt=(
         "Dot plot of eight rows on a logarithmic axis of time. DRAM, 16,384 MiB: put falls from 71 to 22 ms, measured "
-        "from 92.3 to 39.6 ms; get is modelled at 87 ms before and after, measured 127 and 151 ms. DRAM, 129,022 MiB: "
-        "put falls from 513 to 188 ms, measured from 720 to 316 ms; get is measured 986 and 1,164 ms. Altmap, never "
+        "from 90.3 to 40 ms; get is modelled at 87 ms before and after, measured 127 and 128 ms. DRAM, 129,022 MiB: "
+        "put falls from 513 to 188 ms, measured from 751 to 308 ms; get is measured 1,023 and 1,034 ms. Altmap, never "
         "measured, 16,384 MiB: get from 524 to 127 ms, put from 525 to 71 ms. Altmap, 127,004 MiB: get from 4.1 to 1 "
         "s, put from 4.12 s to 563 ms. Each cross lies within 8 percent of its diamond."
     ),
