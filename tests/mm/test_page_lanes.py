@@ -204,6 +204,7 @@ def test_a_poisoned_page_of_one_tebibyte_shows_at_once(section):
     poison(array, pfn)
     counts.refresh([pfn])
     assert poisoned_at(counts, edges) == [0, 1, 0]
+    assert counted(counts, Layer.poison, [START, end]) == [{"hwpoison": 1, "well": nr_pages - 1}]
     assert counted(counts, Layer.flags, [START, end]) == [
         {"reserved": nr_pages, "head": nr_pages // 512, "hwpoison": 1}
     ], "a layer that is counted only now"
