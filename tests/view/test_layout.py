@@ -291,3 +291,13 @@ def test_what_the_before_after_caption_counts():
 def test_roles_keep_their_colours():
     assert palette.ROLES[Role.TAIL].fill == SKY and palette.ROLES[Role.HEAD].fill == VERMILION
     assert palette.ROLES[Role.ZONE_DEVICE].fill == GREY
+
+
+def test_both_releases_are_named_and_words_that_read_alike_are_told_of():
+    fig = before_after(device_layout("5.10", "1G", 9), device_layout("6.12", "1G", 9))
+    subtitle = fig.layout.title.subtitle.text
+    assert "before: such a kernel is captured" in subtitle and "after: such a kernel is captured" in subtitle
+    caption, _ = description(fig)
+    assert "6 of them read alike" in caption  # PG_reserved is bit 12 on 5.10 and bit 13 on 6.12: tails 2 to 7
+    within = before_after(device_layout("5.16+3", "1G", 9), device_layout("5.16+4", "1G", 9))
+    assert "read alike" not in description(within)[0] and "before:" not in within.layout.title.subtitle.text

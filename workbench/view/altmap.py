@@ -135,14 +135,15 @@ def space_table(layouts: Sequence[AltmapLayout]) -> Table:
             each.map,
             *(size(each.total(what)) if each.total(what) else "–" for what in (STRUCT_PAGES, UNUSED)),
             f"{count(each.total(DATA) >> 20)} MiB",
-            f"{100 * each.total(DATA) / each.size:.2f} %",
+            f"{10000 * each.total(DATA) // each.size / 100:.2f} %",
             size(each.dram_bytes) if each.dram_bytes else "–",
         ]
         for each in layouts
     ]
     return Table(
         f"{mark('derived')} Derived: namespaces made on kernel {layouts[0].kernel}. In front of the data also lie an "
-        "info block of 8 KiB and padding. DRAM: struct pages, and tables of their 4 KiB entries where there are any.",
+        "info block of 8 KiB and padding. The share is rounded down. DRAM: struct pages, and tables of their 4 KiB "
+        "entries where there are any.",
         ["namespace", "align", "map", "struct pages in it", "unused", "data", "share", "DRAM"],
         rows,
         "lllrrrrr",

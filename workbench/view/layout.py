@@ -185,7 +185,7 @@ def before_after(
     map_ = Panels(
         [(HEAD_GAP, 9 * cells.ROW_PX), (62, 9 * cells.ROW_PX)],
         title or f"{size(nbytes)} of a device: {_shape(before)} {names[0]}, {_shape(after)} {names[1]}",
-        origin_line(after),
+        _origin_of_both(before, after, names),
         width_px,
         bottom_px=44,
     )
@@ -195,19 +195,42 @@ def before_after(
     shown = {role for ds in (before, after) for role in _page_roles(kernel_of(ds.attrs["kernel"]).abi, ds)}
     map_.legend(shown, changed=True)
     by_page = differs.sum(axis=1)
+    moved = int((differs & (_short(before) == _short(after))).sum())
+    reads_alike = (
+        f" {moved} of them read alike: the two releases keep the same thing in other bits, flags above all."
+        if moved
+        else ""
+    )
     map_.figure.layout.meta = {"origin": "derived"}
     return describe(
         map_.figure,
         caption=(
             f"The same struct pages: {names[0]} (kernel {before.attrs['kernel']}, {_shape(before)}) and {names[1]} "
             f"(kernel {after.attrs['kernel']}, {_shape(after)}). A black outline marks a word whose value differs: "
-            f"{int(by_page.sum())} of the {differs.size} words shown. Colour is the role of a page."
+            f"{int(by_page.sum())} of the {differs.size} words shown.{reads_alike} Colour is the role of a page."
         ),
         alt=(
             f"Two grids, one above the other, of {before.sizes['page']} struct pages by eight words. Words that "
             "differ, page by page: " + ", ".join(f"page {k} {n}" for k, n in enumerate(by_page)) + "."
         ),
     )
+
+
+def _short(ds: xr.Dataset) -> np.ndarray:
+    """What stands in the cells of :func:`_pages`: str[page, word]."""
+    abi = kernel_of(ds.attrs["kernel"]).abi
+    return np.array([words.short(abi, row, pfn) for row, pfn in _rows(ds)])
+
+
+def _origin_of_both(before: xr.Dataset, after: xr.Dataset, names: tuple[str, str]) -> str:
+    """:func:`origin_line` of two layouts, of each where they differ in it."""
+    if before.attrs["note"] == after.attrs["note"]:
+        return origin_line(after)
+    told = (
+        f"{name}: {_WHENCE.get(ds.attrs['kernel_origin'], ds.attrs['kernel_origin'])}"
+        for name, ds in zip(names, (before, after), strict=True)
+    )
+    return f"{mark('derived')} derived by the engine · {' · '.join(told)}"
 
 
 HEAD_GAP = 32
@@ -447,13 +470,15 @@ def _kernel_name(ds: xr.Dataset) -> str:
     return ds.attrs["kernel"]
 
 
+_WHENCE = {"captured": "such a kernel is captured", "derived": "no capture"}
+"""Origin of a kernel to what is said of it."""
+
+
 def origin_line(ds: xr.Dataset) -> str:
     """Where the struct pages of a layout come from, in one line.
 
     They are always the engine's, so ``derived``; the line says whether such a kernel was captured.
     """
     note = f": {ds.attrs['note']}" if ds.attrs["note"] else ""
-    whence = {"captured": "such a kernel is captured", "derived": "no capture"}.get(
-        ds.attrs["kernel_origin"], ds.attrs["kernel_origin"]
-    )
+    whence = _WHENCE.get(ds.attrs["kernel_origin"], ds.attrs["kernel_origin"])
     return f"{mark('derived')} derived by the engine · {whence}{note}"
