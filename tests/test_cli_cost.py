@@ -63,6 +63,18 @@ def test_a_run_of_ones_own(run, monkeypatch, tmp_path):
     assert "250,250,250" in run("cost", "--table", "csv", "--measure", "--update")[1] and kept == [False, True]
 
 
+def test_ctrl_c_leaves_the_run_that_there_is(run, monkeypatch):
+    from workbench.lab import seed_timing
+
+    def pressed(checkout):
+        raise KeyboardInterrupt
+
+    path = Checkout.find().root / seed_timing.COMMITTED
+    before = path.read_bytes()
+    monkeypatch.setattr(seed_timing, "measure", pressed)
+    assert run("cost", "--measure", "--update")[:2] == (130, "") and path.read_bytes() == before
+
+
 def test_a_run_is_taken_where_one_is_asked_for(run):
     status, out, err = run("cost", "--update")
     assert (status, out) == (2, "") and "Say --measure as well" in err

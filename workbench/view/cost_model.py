@@ -147,12 +147,15 @@ def _spread(times: Sequence[Time]) -> dict[str, Any]:
 def _label_beside_the_spread(
     fig: go.Figure, times: Sequence[Time], found: Mapping[Key, Time], rows: Sequence[Key]
 ) -> None:
-    """Times as text beyond the end of their bars."""
+    """Times as text beyond the end of their bars, and beyond that of the other state's."""
     for time in times:
-        assert time.ms is not None and time.spread is not None
+        states = (found.get(time.key._replace(state=state)) for state in STATES)
+        spreads = [state.spread for state in states if state is not None and state.spread is not None]
+        assert time.ms is not None
         right = _side(time, found) == "right"
+        end = max(greatest for _, greatest in spreads) if right else min(least for least, _ in spreads)
         fig.add_annotation(
-            x=math.log10(time.spread[right]),
+            x=math.log10(end),
             y=rows.index(time.key._replace(state=STATES[0])) - _OFFSETS["measured"],
             text=_ms(time.ms),
             font={"size": _LABEL_PX, "color": COLORS[time.key.state]},
