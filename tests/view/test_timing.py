@@ -154,13 +154,13 @@ def test_a_click_chooses_and_shows_what_is_touched():
     clicks._handle_custom_msg({"clicked": ["5.16+0", 127004 << 20]}, [])
     assert (panel.size.value, panel.kernel.value, panel.show.value) == (127004 << 20, "5.16+0", True)
     assert panel.point == Timing(127004 << 20, MiB2, "pmem", "5.16+0", UNPIN) and len(drawings) == 1
-    sentence, shown = panel.touched.children
-    assert "512 written" in sentence.value
+    (shown,) = panel.touched.children
+    assert "512 written" in panel.said.value
     begin, shown.state = shown.state, f"tree=5.16+0/pgmap=0/pfn={shown.shown.pfn + 3:#x}"
     clicks._handle_custom_msg({"clicked": ["5.16+0", GiB]}, [])
-    assert panel.touched.children[1] is shown and shown.state == begin, "the same map, at the end of the path again"
+    assert panel.touched.children == (shown,) and shown.state == begin, "the same map, at the end of the path again"
     clicks._handle_custom_msg({"clicked": ["6.1", GiB]}, [])
-    assert "2 written" in panel.touched.children[0].value and panel.touched.children[1] is not shown
+    assert "read, 2 written" in panel.said.value and panel.touched.children[0] is not shown
 
 
 def test_without_a_kernel_the_chart_stands_in_its_place():
@@ -174,13 +174,13 @@ def test_the_explorer_follows_its_controls():
     panel = TimingExplorer()
     assert len(panel.figure.outputs) == 1 and panel.touched.children == ()
     panel.show.value = True
-    sentence, shown = panel.touched.children
-    assert "2 written" in sentence.value and shown.model.kernel.name == "5.16+11"
+    (shown,) = panel.touched.children
+    assert "read, 2 written" in panel.said.value and shown.model.kernel.name == "5.16+11"
     panel.kernel.value = "5.16+0"
     panel.path.value = UNPIN_RANGE
-    assert "512 written" in panel.touched.children[0].value
+    assert "512 written" in panel.said.value
     panel.path.value = GET_FAST
-    assert "get_user_pages_fast()" in panel.touched.children[0].value
+    assert "It touches:</strong> get_user_pages_fast()" in panel.said.value
     panel.align.value = GiB
     panel.size.value = MiB2
     assert panel.figure.outputs == () and panel.touched.children == () and "No such point" in panel.said.value

@@ -26,7 +26,8 @@ from workbench.errors import WorkbenchError
 from workbench.view import palette
 from workbench.view.export import description
 
-_MARGIN = "2px 20px 2px 2px"
+MARGIN = "2px 20px 2px 2px"
+"""Around a control."""
 
 PLOTLY = "application/vnd.plotly.v1+json"
 
@@ -121,9 +122,9 @@ def _control(name: str, values: Sequence[Any] | Mapping[str, Any] | range, value
             description=label,
             style=style,
             continuous_update=False,
-            layout={"width": "400px", "margin": _MARGIN},
+            layout={"width": "400px", "margin": MARGIN},
         )
     options = list(values.items() if isinstance(values, Mapping) else values)
     return widgets.Dropdown(
-        options=options, value=value, description=label, style=style, layout={"width": "auto", "margin": _MARGIN}
+        options=options, value=value, description=label, style=style, layout={"width": "auto", "margin": MARGIN}
     )

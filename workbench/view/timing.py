@@ -281,6 +281,7 @@ def timing_figure(at: Timing, measured: Measured | None = None, width_px: int = 
             "text": f"How long {at.path}() takes: align {text.size(at.align)}, struct pages in {at.place}",
             "subtitle": {"text": f"<b>{found}</b><br>why: {reason}".replace("; ", "<br>")},
         },
+        modebar={"remove": ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]},  # room for the title
         meta={"origin": ", ".join(kinds)},
     )
     notes = [

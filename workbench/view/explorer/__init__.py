@@ -17,6 +17,7 @@ from workbench.errors import WorkbenchError
 from workbench.lab.device_cost import device_cost
 from workbench.lab.glossary import TERMS_CSS, explained, glossary
 from workbench.series import PATCHES
+from workbench.view.choices import MARGIN
 from workbench.view.cost import cost_table
 from workbench.view.explorer.timing import TimingExplorer
 from workbench.view.export import Exporter
@@ -67,18 +68,33 @@ class Explorer(widgets.VBox):
         style = {"description_width": "initial"}
 
         def one_of(label: str, options: dict[str, str], value: str, tooltip: str = "") -> widgets.Dropdown:
-            options_ = list(options.items())
-            return widgets.Dropdown(options=options_, value=value, description=label, style=style, tooltip=tooltip)
+            return widgets.Dropdown(
+                options=list(options.items()),
+                value=value,
+                description=label,
+                style=style,
+                tooltip=tooltip,
+                layout={"width": "auto", "margin": MARGIN},
+            )
 
         self.size = widgets.Combobox(
-            value=size, options=SIZES, description="device of", continuous_update=False, style=style
+            value=size,
+            options=SIZES,
+            description="device of",
+            continuous_update=False,
+            style=style,
+            layout={"width": "150px", "margin": MARGIN},
         )
         self.align = one_of("align", ALIGNS, align, glossary()["align"].means)
         self.map = one_of("struct pages in", MAPS, map, glossary()["altmap"].means)
         self.kernel = one_of("kernel", PREFIXES | RELEASES, kernel)
         self.before = one_of("compared with", {NOTHING: NOTHING} | PREFIXES, before or NOTHING)
         self.play = widgets.Checkbox(
-            value=False, description="play fault, pin, unpin, poison, teardown too", indent=False, style=style
+            value=False,
+            description="play fault, pin, unpin, poison, teardown too",
+            indent=False,
+            style=style,
+            layout={"width": "auto", "margin": MARGIN},
         )
         self.save = widgets.Button(description="Save this view", tooltip="as a figure for a paper, SVG")
         self.said, self.cost, self.saved = widgets.HTML(), widgets.HTML(), widgets.HTML()

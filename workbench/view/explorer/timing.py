@@ -21,10 +21,9 @@ from workbench.errors import WorkbenchError
 from workbench.lab.glossary import TERMS_CSS, explained
 from workbench.lab.pin_events import PATHS, UNPIN
 from workbench.view import palette
-from workbench.view.choices import PLOTLY
+from workbench.view.choices import MARGIN, PLOTLY
 from workbench.view.explorer.clicks import Clicks
 from workbench.view.export import description
-from workbench.view.memory_map import MemoryMap
 from workbench.view.timing import (
     ALIGNS,
     HEIGHT_PX,
@@ -38,6 +37,9 @@ from workbench.view.timing import (
     timing_figure,
     touched,
 )
+
+CHART_PX = palette.NOTEBOOK_PX + 10
+"""Width that the chart takes, in CSS pixels."""
 
 _CLICK = "Click a mark to choose its point and to see what its path touches; the lists above choose the same."
 
@@ -73,7 +75,7 @@ class TimingExplorer(widgets.VBox):
                 value=value,
                 description=label,
                 style=style,
-                layout={"width": "auto", "margin": "2px 20px 2px 2px"},
+                layout={"width": "auto", "margin": MARGIN},
             )
 
         self.measured = dict(measured or {})
@@ -91,9 +93,10 @@ class TimingExplorer(widgets.VBox):
         self.figure = widgets.Output(
             layout={"min_height": f"{HEIGHT_PX}px"}
         )  # the page stands still when it is redrawn
-        self.said, self.touched = widgets.HTML(), widgets.VBox()
+        self.said = widgets.HTML()
+        self.touched = widgets.VBox(layout={"flex": f"1 1 {CHART_PX}px"})  # beside the chart where there is room
         self._played: tuple[object, ...] = ()  # kernel, align and path shown
-        self._begin = ""  # the state of their memory map
+        self._begin = self._touches = ""  # the state of their memory map, and what it shows in a sentence
         self._waiting = False
         choices = [self.path, self.size, self.align, self.place, self.kernel]
         row = {"flex_flow": "row wrap", "align_items": "center"}
@@ -102,10 +105,11 @@ class TimingExplorer(widgets.VBox):
                 widgets.HTML(f"{TERMS_CSS}<h3>What pinning and releasing take, and why</h3>"),
                 widgets.HBox(choices, layout=row),
                 widgets.HBox([self.show, self.measure], layout=row),
-                self.figure,
+                widgets.HBox(
+                    [widgets.VBox([self.figure, self.said], layout={"width": f"{CHART_PX}px"}), self.touched],
+                    layout={"flex_flow": "row wrap", "align_items": "flex-start"},
+                ),
                 Clicks(self.figure, self._clicked),
-                self.said,
-                self.touched,
             ]
         )
         for choice in (*choices, self.show):
@@ -154,23 +158,23 @@ class TimingExplorer(widgets.VBox):
             return
         caption, _ = description(self.shown)
         self.figure.outputs = ({"output_type": "display_data", "data": self._bundle(self.shown), "metadata": {}},)
-        self._say(f"{_CLICK} {explained(caption)}")
+        touches = f"<strong>It touches:</strong> {escape(self._touches)}<br>" if self._touches else ""
+        self._say(f"{touches}{_CLICK} {explained(caption)}")
 
     def _touch(self, at: Timing | None) -> None:
         """Play the path of a point, or show none; a map that shows it already goes back to the end of the path."""
         played = (at.kernel, at.align, at.path) if at else ()
         if played == self._played:
             for one in self.touched.children:
-                if isinstance(one, MemoryMap):
-                    one.state = self._begin
+                one.state = self._begin
             return
-        gone, self.touched.children, self._played = self.touched.children, (), ()
+        gone, self.touched.children, self._played, self._touches = self.touched.children, (), (), ""
         for one in gone:
             one.close()
         if at is not None:
-            shown, sentence = touched(at)
+            shown, self._touches = touched(at)
             self._played, self._begin = played, shown.state
-            self.touched.children = (widgets.HTML(f'<p role="status">{escape(sentence)}</p>'), shown)
+            self.touched.children = (shown,)
 
     def _measure(self, _: object) -> None:
         try:
