@@ -273,12 +273,12 @@ def test_everything_is_given_back(monkeypatch):
 
 @needs_jit
 def test_the_pages_that_are_dumped_stand_in_the_log():
-    status, out, err = tool(f"{DAX} -m 4 -n 512 -c -p 0 513 1024 --log --kernel 6.1")
+    status, out, err = tool(f"{DAX} -m 4 -n 512 -c -p 0 1023 1024 --log --kernel 6.1")
     assert (status, out) == (0, ["DUMP_USER_PAGES_TEST: done"])
     # Pages are counted from 1 behind the options; what lies beyond is named first, and left out.
     told = err[err.index("ZEROING due to out of range: .which_pages[2]: 1025") :]
     starts = [line for line in told if line.startswith("----")]
-    assert [line.split(", ")[0] for line in starts] == ["---- page #0", "---- page #513"]
+    assert [line.split(", ")[0] for line in starts] == ["---- page #0", "---- page #1023"]
     assert len({line.split("addr: ")[1] for line in starts}) == 1 and starts[0].endswith("00000")
     # All 512 pages of a huge page are pinned while they are dumped: 512 and the device's own reference.
     assert [line.split()[1] for line in told if line.startswith("page:")] == ["refcount:513"] * 2

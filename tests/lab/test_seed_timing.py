@@ -45,6 +45,17 @@ def test_a_small_run(monkeypatch):
     assert times(run)[Key(4, False, "put", "after")] == pytest.approx((at * 1e3).values)
 
 
+@needs_jit
+def test_the_first_turn_warms_up(monkeypatch):
+    def numbered(pinner, nr_pages, kept):
+        for times_ in kept:
+            times_.append((float(len(times_)), 0.0))
+
+    monkeypatch.setattr(seed_timing, "_turn", numbered)
+    run = measure(Checkout.find(), (2,), 3, progress=False)
+    assert (run.seconds.sel(clock="cpu") == [1.0, 2.0, 3.0]).all()
+
+
 def test_pages_that_are_not_pinned_are_no_time():
     pinner = SimpleNamespace(prepare=lambda *_: None, get=lambda *_: 511)
     with pytest.raises(WorkbenchError, match="511 of 512 pages"):
