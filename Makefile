@@ -22,12 +22,13 @@ lab: setup ## open JupyterLab on the first notebook, on this machine only
 
 explorer: setup ## open the explorer: any device and patch state, without code, on this machine only
 	@JUPYTER_PATH=workbench/view/explorer $(bin)/voila notebooks/explorer/explorer.ipynb --template=offline \
-	    --Voila.ip=127.0.0.1 --token
+	    --Voila.ip=127.0.0.1 --token \
+	    --Voila.kernel_websocket_connection_class=workbench.view.websocket.PromptConnection
 
 bench: compiler setup ## measure the engine against C and the machine's limits, store the results
 	@$(bin)/workbench cost --measure --update
-	@$(bin)/workbench bench --update
-	@scripts/need browser && $(bin)/python -m benchmarks.map_latency
+	@failed=0; $(bin)/workbench bench --update || failed=1; \
+	scripts/need browser && $(bin)/python -m benchmarks.map_latency --update || failed=1; exit $$failed
 
 lint: setup ## check style, types and the rules of the house
 	@$(bin)/ruff check

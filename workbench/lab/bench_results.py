@@ -7,7 +7,7 @@ complete run of the whole benchmark replaces it, and rewrites the tables of ``do
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +88,18 @@ def refresh(page: str, run: xr.Dataset) -> str:
     WorkbenchError
         The page lacks the marks of a table.
     """
-    for name, table in tables(run).items():
+    return fill(page, tables(run))
+
+
+def fill(page: str, tables: Mapping[str, str]) -> str:
+    """Put tables, by name, between their marks in the text of a page.
+
+    Raises
+    ------
+    WorkbenchError
+        The page lacks the marks of a table.
+    """
+    for name, table in tables.items():
         begin, end = (_PART.format(edge=edge, name=name) for edge in ("begin", "end"))
         before, found_begin, rest = page.partition(begin)
         _, found_end, after = rest.partition(end)
@@ -101,14 +112,14 @@ def refresh(page: str, run: xr.Dataset) -> str:
 def tables(run: xr.Dataset) -> dict[str, str]:
     """Every table of the docs by name, as Markdown."""
     return {
-        "about": _markdown(("", ""), _about(run)),
-        "bars": _markdown(("bar", "what is compared", "limit", "measured", "spread", "samples", ""), _bars(run)),
-        "kernels": _markdown(("kernel", "tree", "compounds", "ns a struct page", "over gcc", "spread"), _kernels(run)),
-        "pins": _markdown(
+        "about": markdown(("", ""), _about(run)),
+        "bars": markdown(("bar", "what is compared", "limit", "measured", "spread", "samples", ""), _bars(run)),
+        "kernels": markdown(("kernel", "tree", "compounds", "ns a struct page", "over gcc", "spread"), _kernels(run)),
+        "pins": markdown(
             ("function", "tree", "compounds", "ns a page", "over gcc", "limit", "over the limit"), _pins(run)
         ),
-        "limits": _markdown(("limit", "ns a line"), _limits(run)),
-        "reinit": _markdown(("device", "threads", "seconds", "ns a struct page"), _reinit(run)),
+        "limits": markdown(("limit", "ns a line"), _limits(run)),
+        "reinit": markdown(("device", "threads", "seconds", "ns a struct page"), _reinit(run)),
     }
 
 
@@ -222,6 +233,7 @@ def _about(run: xr.Dataset) -> list[list[str]]:
     ]
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows as a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -305,7 +305,10 @@ def test_nothing_left_the_machine_and_nothing_went_wrong(shown):
     assert complaints(shown) == []
 
 
-VOILA = ("voila", "--no-browser", "--port={port}", "--Voila.ip=127.0.0.1", "--template=offline")
+VOILA = (
+    *("voila", "--no-browser", "--port={port}", "--Voila.ip=127.0.0.1", "--template=offline"),
+    "--Voila.kernel_websocket_connection_class=workbench.view.websocket.PromptConnection",
+)
 
 
 def test_voila_on_a_wide_screen(browser, tmp_path):
