@@ -63,6 +63,23 @@ def test_a_tail_is_told_with_its_head(kernel):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("kernel", ["5.17", "6.1"])
+@pytest.mark.parametrize("page", [1023, 1024])
+def test_a_tail_far_behind_its_head_is_taken_for_a_corrupt_page(kernel, page):
+    """As of "mm/debug: adapt dump_page to PUD THP" (Z. Yan, 2020), never merged: MAX_ORDER_NR_PAGES is the limit."""
+    _, first, lines = dumped(kernel, "1G", page)
+    kinds = [line.split(":")[0] for line in lines]
+    # The index counts on from the head's either way.
+    assert f" index:{page:#x} pfn:{first + page:#x}" in lines[0]
+    if page < 1024:
+        assert "refcount:4 " in lines[0] and "order:18 " in lines[1] and kinds.count("head") == 3
+    else:
+        # Its own count is 0, and its mapping the value that no tail may be followed by.
+        assert "refcount:0 mapcount:0 mapping:(____ptrval____) " in lines[0]
+        assert kinds == ["page", "flags", "raw", "raw", "page dumped because"]
+        assert "|head|" not in lines[1] and " dead000000000400" in lines[2]
+
+
 def test_a_head_is_told_once():
     _, _, lines = dumped("5.17", "2M", 0)
     assert [line.split(":")[0] for line in lines] == ["page", "head", "flags", "raw", "raw", "page dumped because"]

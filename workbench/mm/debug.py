@@ -5,6 +5,9 @@ Kernel addresses stand in the log as hashes under a key of each boot; here, and 
 :data:`HASHED` stands for them.  Words of the raw dump are not hashed.
 
 Left out is one line on who owns the mapping: operations, inode number and name of a file are not simulated.
+
+A tail of a compound page of 1 GiB, 1024 pages or more behind its head, is told as if it were corrupt, which it is not:
+by its own counts, flags and mapping, without its head.  These releases hold no compound page to be that large.
 """
 
 from __future__ import annotations
@@ -18,6 +21,9 @@ from workbench.mm.page_array import PageArray
 HASHED = "(____ptrval____)"
 """For an address that is not zero; as long as one."""
 NULL = f"{0:016x}"
+
+MAX_ORDER_NR_PAGES = 1 << 10
+"""Pages of the largest block of the buddy allocator: behind that many no page is believed to be a tail."""
 
 RELEASES = ("5.15", "5.16", "5.17", "6.1")
 """Whose lines have this form: 5.10 does not name the fields of the flags word, 6.12 speaks of folios."""
@@ -54,14 +60,18 @@ def dump_page(array: PageArray, pfn: int, reason: str) -> list[str]:
     role = abi.role(words, pfn)
     page = abi.decode(words, pfn)
     head_pfn = abi.pfn_of(page["compound_head"] - 1) if role.is_tail else pfn
+    index = array.decode(head_pfn)["index"] + pfn - head_pfn
+    is_compound = role.is_tail or role is Role.HEAD
+    if pfn - head_pfn >= MAX_ORDER_NR_PAGES:
+        head_pfn, is_compound = pfn, False
     head_words = array.words(head_pfn)
     head = abi.decode(head_words, head_pfn)
     # A page of a device counts no mappings.
     lines = [
         f"page:{HASHED} refcount:{head['_refcount']} mapcount:{page['_mapcount'] + 1} "
-        f"mapping:{HASHED if head['mapping'] else NULL} index:{head['index'] + pfn - head_pfn:#x} pfn:{pfn:#x}"
+        f"mapping:{HASHED if head['mapping'] else NULL} index:{index:#x} pfn:{pfn:#x}"
     ]
-    if role.is_tail or role is Role.HEAD:
+    if is_compound:
         first, second = (array.decode(head_pfn + number) for number in (1, 2))
         pincount = first.get("compound_pincount", second.get("hpage_pinned_refcount"))
         lines.append(
