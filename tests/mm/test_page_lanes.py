@@ -265,6 +265,21 @@ def test_what_an_interrupt_left_half_counted_is_counted_again(monkeypatch):
     assert counted(counts, Layer.roles, edges) == [{"head": 1, "first_tail": 1, "second_tail": 1, "tail": 509}]
 
 
+def test_what_an_interrupt_left_from_before_a_write_is_counted_again(monkeypatch):
+    array = device("5.17", SUBSECTION)
+    counts, edges = PageCounts(array), [START, START + SUBSECTION]
+    assert poisoned_at(counts, edges) == [0]
+    poison(array, START + 7)
+
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(page_counts, "count_subsections", interrupted)
+        counts.refresh([START + 7])
+    assert poisoned_at(counts, edges) == [1]
+
+
 def test_lanes_name_the_flags_that_the_configuration_has():
     assert lane_keys(kernel("5.17").abi, Layer.flags) == (*SHOWN_FLAGS, "other", "missing")
     for name in NAMES:

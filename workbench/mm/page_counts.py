@@ -71,9 +71,13 @@ class PageCounts:
         subsections = np.unique(pages // PAGES_PER_SUBSECTION)
         # What has no memory was not written to, whatever is said.
         subsections = subsections[self.array.sections.present[subsections // SUBSECTIONS_PER_SECTION]]
-        self._move(np.unique(subsections // SUBSECTIONS_PER_SECTION))
-        for layer in self._counted:
-            self._count(layer, subsections)
+        try:
+            self._move(np.unique(subsections // SUBSECTIONS_PER_SECTION))
+            for layer in self._counted:
+                self._count(layer, subsections)
+        except BaseException:
+            self._counted.clear()  # some of it would be as before the write
+            raise
 
     def counts(self, layer: Layer, edges: np.ndarray) -> np.ndarray:
         """Struct pages by lane between neighbouring ``edges``.
@@ -122,22 +126,21 @@ class PageCounts:
         """Find out which sections are alike, and copy one of each kind without memory."""
         array = self.array
         present = array.sections.present.copy()
-        self.kinds = array.alike()
-        described = np.flatnonzero((self.kinds >= 0) & ~present)
-        _, first, number = np.unique(self.kinds[described], return_index=True, return_inverse=True)
+        kinds = array.alike()
+        described = np.flatnonzero((kinds >= 0) & ~present)
+        _, first, number = np.unique(kinds[described], return_index=True, return_inverse=True)
         models = described[first]
         stand_ins = np.zeros((len(first) * PAGES_PER_SECTION, WORDS), np.uint64)
         for at, section in enumerate(models.tolist()):
             stand_ins[at * PAGES_PER_SECTION : (at + 1) * PAGES_PER_SECTION] = self.rows(section)[0]
         place = np.zeros(array.nr_sections, np.int64)
         place[described] = 1 + number.reshape(-1)
-        self._own = 1 + len(first) + np.arange(array.nr_sections)
-        has_memory = (self.kinds >= 0) & present
-        place[has_memory] = self._own[has_memory]
+        own = 1 + len(first) + np.arange(array.nr_sections)
+        has_memory = (kinds >= 0) & present
+        place[has_memory] = own[has_memory]
         stand_in_pfn = array.start_pfn + models * PAGES_PER_SECTION
-        self._sources = Sources(
-            array.memmap.pages, array.sections.exist, array.start_pfn, place, stand_ins, stand_in_pfn
-        )
+        sources = Sources(array.memmap.pages, array.sections.exist, array.start_pfn, place, stand_ins, stand_in_pfn)
+        self.kinds, self._own, self._sources = kinds, own, sources
 
     def _move(self, sections: np.ndarray) -> None:
         """Read ``sections`` (int64[n]) from their own memory from now on."""
@@ -148,8 +151,8 @@ class PageCounts:
         for counts in self._counted.values():
             for kept in counts:
                 kept[own] = kept[before]
-        self._sources.place[sections] = own
         self.kinds[sections] = self.kinds.max() + 1 + np.arange(len(sections))
+        self._sources.place[sections] = own
 
     def _count_all(self, layer: Layer) -> None:
         lanes, places = len(lane_keys(self.array.kernel.abi, layer)), int(self._own[-1]) + 1
