@@ -31,12 +31,32 @@ struct pgmaps {
 	i64 ranges;
 };
 
+static inline struct page *page_of(const struct memmap *vm, i64 pfn)
+{
+	return &vm->pages[pfn - vm->start_pfn];
+}
+
+static inline u64 head_word(const struct page *page)
+{
+	return __atomic_load_n(&page->compound_head, __ATOMIC_RELAXED);
+}
+
+static inline struct page *head_of(const struct memmap *vm, struct page *page, u64 word)
+{
+	return word & 1 ? &vm->pages[(word - 1 - vm->address) / sizeof(struct page)] : page;
+}
+
 static inline struct page *compound_head(const struct memmap *vm, i64 pfn)
 {
-	struct page *page = &vm->pages[pfn - vm->start_pfn];
-	u64 word = __atomic_load_n(&page->compound_head, __ATOMIC_RELAXED);
+	struct page *page = page_of(vm, pfn);
 
-	return word & 1 ? &vm->pages[(word - 1 - vm->address) / sizeof(struct page)] : page;
+	return head_of(vm, page, head_word(page));
+}
+
+/* The word that every tail of a compound page has. */
+static inline u64 tail_word(const struct memmap *vm, const struct page *head)
+{
+	return (vm->address + (head - vm->pages) * sizeof(struct page)) | 1;
 }
 
 static inline int order_of(const struct refs *refs, const struct page *head)
@@ -53,7 +73,7 @@ static inline i64 pages_of_compound(const struct memmap *vm, const struct refs *
 	return order == 0 ? 1 : left < at_most ? left : at_most;
 }
 
-static inline bool grab(const struct refs *refs, struct page *head, i64 nr, int32_t seen)
+static inline bool grab(struct page *head, i64 nr, int32_t seen, bool apart)
 {
 	if (seen < 0)
 		return false;
@@ -61,7 +81,7 @@ static inline bool grab(const struct refs *refs, struct page *head, i64 nr, int3
 		if (!__atomic_compare_exchange_n(&head->refcount, &seen, seen + (int32_t)nr, false, __ATOMIC_SEQ_CST,
 						 __ATOMIC_RELAXED))
 			continue;
-		if (order_of(refs, head) > 1)
+		if (apart)
 			__atomic_add_fetch(&head[2].pincount, (int32_t)nr, __ATOMIC_SEQ_CST);
 		else
 			__atomic_add_fetch(&head->refcount, (int32_t)nr * (PIN_BIAS - 1), __ATOMIC_SEQ_CST);
@@ -119,6 +139,8 @@ static bool gup_device_huge(const struct memmap *vm, const struct refs *refs, co
 			    i64 nr_pages, i64 *pages, i64 *nr)
 {
 	i64 nr_start = *nr, slot = -1, first = 0, last = -1;
+	struct page *head = 0;
+	u64 of_tails = 0;
 
 	for (i64 done = 0, together; done < nr_pages; done += together) {
 		if (pfn + done < first || pfn + done > last) {
@@ -130,13 +152,19 @@ static bool gup_device_huge(const struct memmap *vm, const struct refs *refs, co
 			first = pgmaps->range0_first[slot];
 			last = pgmaps->range0_last[slot];
 		}
-		struct page *head = compound_head(vm, pfn + done);
+		struct page *page = page_of(vm, pfn + done);
+		u64 word = head_word(page);
+		if (word != of_tails) {
+			head = head_of(vm, page, word);
+			of_tails = tail_word(vm, head);
+		}
 		int32_t seen = __atomic_load_n(&head->refcount, __ATOMIC_RELAXED);
+		bool apart = seen > 0 && order_of(refs, head) > 1;
 		together = 1;
 		if (refs->switches & HEAD_ONCE)
 			together = pages_of_compound(vm, refs, pfn + done, head, nr_pages - done);
 		__atomic_fetch_or(&head->flags, refs->referenced, __ATOMIC_SEQ_CST);
-		if (!grab(refs, head, together, seen)) {
+		if (!grab(head, together, seen, apart)) {
 			*nr = undo(vm, refs, pages, *nr, nr_start);
 			pgmaps->refs[slot]--;
 			return false;
@@ -183,14 +211,17 @@ i64 twin_unpin_user_pages(const struct memmap *of, const struct refs *of_refs, c
 {
 	const struct memmap local = *of, *vm = &local;
 	const struct refs local_refs = *of_refs, *refs = &local_refs;
-	struct page *next = n ? compound_head(vm, pages[0]) : 0;
+	struct page *page = n ? page_of(vm, pages[0]) : 0;
+	u64 word = n ? head_word(page) : 0;
 	i64 freed = 0;
 
 	for (i64 at = 0, run; at < n; at += run) {
-		struct page *head = next;
+		struct page *head = head_of(vm, page, word);
+		u64 of_tails = tail_word(vm, head);
 		for (run = 1; at + run < n; run++) {
-			next = compound_head(vm, pages[at + run]);
-			if (next != head)
+			page = page_of(vm, pages[at + run]);
+			word = head_word(page);
+			if (word != of_tails && page != head)
 				break;
 		}
 		freed += put(refs, head, run);

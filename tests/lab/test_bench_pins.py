@@ -161,7 +161,7 @@ def test_what_ends_a_call_ends_the_twins_too(change, built):
         ("(int32_t)nr, __ATOMIC_SEQ_CST);\n\telse\n\t\tnr *=", "1, __ATOMIC_SEQ_CST);\n\telse\n\t\tnr *=", COMPOUND),
         ("__atomic_fetch_or(&head->flags, refs->referenced", "__atomic_fetch_or(&head->flags, 0", COMPOUND),
         ("switches & HEAD_ONCE)", "switches & 0)", None),
-        ("if (next != head)", "if (0)", COMPOUND),
+        ("page != head)", "page != head && !n)", COMPOUND),
         ("(nr - 1)", "nr", ONCE),
     ],
 )

@@ -12,7 +12,9 @@ from tests.mm.support import needs_jit
 from workbench.lab import pin_events
 from workbench.mm.events import Counter, events
 from workbench.mm.gup import Pinned
+from workbench.mm.page_alloc import prep_compound_page
 from workbench.mm.page_ref import Foll
+from workbench.mm.pgtable import Pg
 
 CAPTURES = Path(__file__).parents[2] / "data" / "captures"
 # "before" is the 6.1 code with the assignment of vmemmap_shift left out: patch 11's effect is missing.
@@ -96,6 +98,22 @@ def test_counts_equal_the_closed_form(name, align, path):
     assert int(ev.counts[Counter.LOCKED]) == int(ev.counts[Counter.STORES]) == expected.locked
     assert int(ev.counts[Counter.LINES_WRITTEN]) == expected.lines_written
     assert int(np.count_nonzero(ev.seen)) == expected.lines_read
+
+
+@pytest.mark.parametrize(
+    "name, touched", [("5.10", {0, 1, 2}), ("5.15", {0, 1, 2}), ("5.17", {0, 1, 2}), ("6.1", {0, 1, 100})]
+)
+def test_an_entry_of_ordinary_memory_is_grabbed_through_its_first_page_before_6_1(name, touched):
+    """Pages 100 to 109 of a compound page: its head, order and pin counter; 6.1 asks page 100 for the head."""
+    p = Pinning(name, "2M", 2, mapped=False)
+    vm = p.array.writable(p.first, 512)
+    prep_compound_page(vm, p.first - vm.start_pfn, 9, None)
+    p.file.bits = Pg(0)
+    p.file.enter(p.mm, p.vma, BASE)
+    ev = events(p.array.nr_pages)
+    pinned = p.gup.pin_user_pages_fast(p.mm, p.addr(100), 10, Foll.WRITE, ev)
+    assert pinned.pfns.tolist() == list(range(p.first + 100, p.first + 110))
+    assert set(np.flatnonzero(ev.seen).tolist()) == touched
 
 
 @pytest.mark.parametrize("per_call", [100, 512, 1024])

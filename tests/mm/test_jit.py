@@ -26,9 +26,11 @@ import workbench.mm
 from tests.mm import pinning
 from tests.mm.support import KERNELS, PGMAP, needs_jit, over, struct_pages
 from workbench.machine import Machine
-from workbench.mm import _jit, gup_fast, gup_users, memmap, memremap, page_alloc
+from workbench.mm import _jit, gup_fast, gup_users, memmap, memremap, page_alloc, page_lanes
 from workbench.mm.events import Access, Site, count, events, note_load, note_store
 from workbench.mm.mmap import Prot
+from workbench.mm.page_counts import PageCounts
+from workbench.mm.page_lanes import Layer
 from workbench.mm.page_ref import Foll
 
 ROOT = Path(__file__).parents[2]
@@ -87,6 +89,11 @@ def exercise():
     table = memremap.PgmapArray(one, one, one - 512, one, one, one, one.astype(np.uint8))
     assert memremap.range_with(table, 511) == -1
     memremap.put_dev_pagemap(table, memremap.get_dev_pagemap(table, 512, -1))
+    array = pinning.Pinning("5.17", "2M", 4).array
+    counts = PageCounts(array)
+    counts.counts(Layer.roles, np.array([array.start_pfn, array.start_pfn + 3, array.end_pfn]))
+    rules = page_lanes.rules(array.kernel.abi)
+    page_lanes.roles_of_rows(array.view(array.start_pfn, 512), array.start_pfn, rules, np.zeros(512, np.uint8))
     for align in (1 << 12, 1 << 21):
         for listener in (None, events(1 << 15), events(1 << 15, 100_000)):
             exercise_process(align, listener)
@@ -224,7 +231,7 @@ def store_bits_and_say_nothing(vm, i, word, mask, value, site, ev):
 
 
 def load_and_say_nothing(vm, i, word, ev):
-    return vm.pages[i, word]
+    return vm.pages[np.uint64(i), word]
 
 
 def count_nothing(ev, counter):

@@ -166,7 +166,7 @@ def _pins(run: xr.Dataset) -> list[Bar]:
         over_limit("5a", "get of base pages over three locked operations a line", 1.25, BASE_PAGES, "get"),
         over_limit(
             "5b",
-            "get of compound pages over one load a line and three locked operations on lines in use",
+            "get of compound pages over one load a line, then three locked operations on lines in use",
             1.15,
             COMPOUND,
             "get",

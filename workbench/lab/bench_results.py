@@ -34,7 +34,7 @@ _LIMIT_NAMES = {
     "locked_1": "one locked operation a line",
     "locked_2": "two locked operations a line",
     "locked_3": "three locked operations a line",
-    "read_hot_3": "one load of 8 bytes a line, three locked operations on lines in use",
+    "read_hot_3": "one load of 8 bytes a line, then three locked operations on lines in use",
 }
 
 

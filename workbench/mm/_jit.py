@@ -17,11 +17,13 @@ from functools import cache
 from pathlib import Path
 
 import numba
+from llvmlite import ir
 from numba import config, types
+from numba.core import cgutils
 from numba.core.registry import CPUDispatcher
 from numba.extending import intrinsic
 
-__all__ = ["JIT", "borrowing", "inline", "intrinsic", "jit", "plain"]
+__all__ = ["JIT", "borrowing", "inline", "intrinsic", "jit", "likely", "plain"]
 
 JIT = not config.DISABLE_JIT
 """False under ``NUMBA_DISABLE_JIT=1``: kernels then run as plain Python."""
@@ -117,3 +119,20 @@ def _compiled(function: Callable, options: dict[str, bool]) -> Callable:
 def plain(kernel: Callable) -> Callable:
     """``kernel`` in plain Python, for a call on a few numbers: compiling it would take longer than it ever saves."""
     return getattr(kernel, "py_func", kernel)
+
+
+@intrinsic
+def _likely(typingctx, condition):
+    def codegen(context, builder, signature, args):
+        i1 = args[0].type
+        expect = cgutils.get_or_insert_function(builder.module, ir.FunctionType(i1, [i1, i1]), "llvm.expect.i1")
+        return builder.call(expect, [args[0], i1(1)])
+
+    return types.boolean(types.boolean), codegen
+
+
+likely = _likely if JIT else bool
+"""``likely(condition) -> condition``: have the compiler make a branch of it, and no conditional move.
+
+A processor guesses a branch and goes on; for the operands of a conditional move it waits, here for memory.
+"""

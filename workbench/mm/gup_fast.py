@@ -4,6 +4,9 @@
 Device memory mapped by a PMD or PUD is grabbed 4 KiB by 4 KiB, each with its pgmap looked up; THP and
 hugetlb memory by one grab for all pages of an entry that are asked for.
 
+The two loops that go over every page are compiled a second time for 5.15 to 5.17: where the compiler knows that
+no :class:`~workbench.mm.page_ref.RefSwitch` is set it leaves out what other releases do, on every page.
+
 Kernel: mm/gup.c, 5.10 to 6.12.
 """
 
@@ -11,9 +14,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.mm._jit import borrowing, inline
+from workbench.mm._jit import borrowing, inline, likely
 from workbench.mm.events import Site
-from workbench.mm.memmap import COMPOUND_HEAD, FLAGS
+from workbench.mm.memmap import COMPOUND_HEAD, FLAGS, load
 from workbench.mm.memremap import get_dev_pagemap, put_dev_pagemap
 from workbench.mm.page_ref import (
     Foll,
@@ -22,10 +25,11 @@ from workbench.mm.page_ref import (
     compound_head,
     compound_order,
     head_of,
-    page_count,
+    look_at,
     put_compound_head,
     set_flag,
     set_page_dirty_lock,
+    tail_word,
     try_grab_compound_head,
     try_grab_page,
 )
@@ -64,18 +68,20 @@ def _pages_of_compound(vm, refs, i, head, at_most, ev):
     return np.int64(1) if order == 0 else min(head + (np.int64(1) << order) - i, at_most)
 
 
-@borrowing
-def _gup_device_huge(vm, refs, pgmaps, pfn, nr_pages, pin, pages, nr, ev):
-    """Grab ``nr_pages`` pages of device memory that one huge entry maps, one by one; all of them or none.
+@inline
+def _store_pfns(pages, nr, pfn, nr_pages):
+    """Store ``nr_pages`` pfns from ``pfn`` on to ``pages``, from index ``nr`` on."""
+    first = np.uint64(nr)
+    for k in range(nr_pages):
+        pages[first + np.uint64(k)] = pfn + k
 
-    Kernel: mm/gup.c, ``__gup_device_huge()``; ``gup_fast_devmap_leaf()``, 6.12.
 
-    Returns
-    -------
-    (nr, ok) : int64, bool
-    """
+@inline
+def _grab_device_pages(vm, refs, pgmaps, pfn, nr_pages, pin, pages, nr, ev):
+    """What :func:`_gup_device_huge` does."""
     nr_start, slot, done = nr, np.int64(-1), np.int64(0)
     cached_first, cached_last = np.int64(0), np.int64(-1)
+    head, of_tails = np.int64(0), _NONE
     marks_first = not refs.switches & RefSwitch.FOLIO_FAST
     while done < nr_pages:
         if not cached_first <= pfn + done <= cached_last:  # get_dev_pagemap() asks the same: spares the call
@@ -84,9 +90,11 @@ def _gup_device_huge(vm, refs, pgmaps, pfn, nr_pages, pin, pages, nr, ev):
                 return _undo_dev_pagemap(vm, refs, pages, nr, nr_start, pin, ev), False
             cached_first, cached_last = pgmaps.range0_first[slot], pgmaps.range0_last[slot]
         i = pfn + done - vm.start_pfn
-        # Both words are read before the first locked operation, which would make the processor wait for them.
-        head = compound_head(vm, i, ev)
-        seen = page_count(vm, head, ev)
+        word = load(vm, i, COMPOUND_HEAD, ev)
+        if not likely(word == of_tails):
+            head = head_of(vm, i, word)
+            of_tails = tail_word(vm, head)
+        seen = look_at(vm, refs, head, pin, ev)
         together = np.int64(1)
         if refs.switches & RefSwitch.HEAD_ONCE:
             together = _pages_of_compound(vm, refs, i, head, nr_pages - done, ev)
@@ -102,8 +110,7 @@ def _gup_device_huge(vm, refs, pgmaps, pfn, nr_pages, pin, pages, nr, ev):
             return nr, False
         if not marks_first:
             set_flag(vm, refs, head, refs.referenced, Site.SetPageReferenced, ev)
-        for k in range(together):
-            pages[nr + k] = pfn + done + k
+        _store_pfns(pages, nr, pfn + done, together)
         nr += together
         done += together
     put_dev_pagemap(pgmaps, slot)
@@ -111,20 +118,34 @@ def _gup_device_huge(vm, refs, pgmaps, pfn, nr_pages, pin, pages, nr, ev):
 
 
 @borrowing
-def _gup_huge(vm, refs, pfn, nr_pages, pin, pages, nr, ev):
-    """Grab ``nr_pages`` pages of ordinary memory that one huge entry maps, at once.
+def _gup_device_huge(vm, refs, pgmaps, pfn, nr_pages, pin, pages, nr, ev):
+    """Grab ``nr_pages`` pages of device memory that one huge entry maps, one by one; all of them or none.
+
+    Kernel: mm/gup.c, ``__gup_device_huge()``; ``gup_fast_devmap_leaf()``, 6.12.
+
+    Returns
+    -------
+    (nr, ok) : int64, bool
+    """
+    if pin and refs.switches == 0:
+        return _grab_device_pages(vm, refs, pgmaps, pfn, nr_pages, True, pages, nr, ev)
+    return _grab_device_pages(vm, refs, pgmaps, pfn, nr_pages, pin, pages, nr, ev)
+
+
+@borrowing
+def _gup_huge(vm, refs, first, pfn, nr_pages, pin, pages, nr, ev):
+    """Grab ``nr_pages`` pages from ``pfn`` on of ordinary memory, which one huge entry maps from ``first`` on, at once.
 
     Kernel: mm/gup.c, ``gup_huge_pmd()``, ``gup_huge_pud()``; ``gup_fast_pmd_leaf()``, 6.12.
     """
-    i = pfn - vm.start_pfn
+    i = (pfn if refs.switches & RefSwitch.GRAB_PAGE_ASKED else first) - vm.start_pfn
     if i < 0 or i >= len(vm.pages):
         return nr, False
     head = compound_head(vm, i, ev)
-    seen = page_count(vm, head, ev)
+    seen = look_at(vm, refs, head, pin, ev)
     if not try_grab_compound_head(vm, refs, head, nr_pages, pin, seen, ev):
         return nr, False
-    for k in range(nr_pages):
-        pages[nr + k] = pfn + k
+    _store_pfns(pages, nr, pfn, nr_pages)
     set_flag(vm, refs, head, refs.referenced, Site.SetPageReferenced, ev)
     return nr + nr_pages, True
 
@@ -157,7 +178,8 @@ def _gup_pte_range(vm, refs, pgmaps, pt, table, index, nr_pages, flags, pages, n
             put_dev_pagemap(pgmaps, slot)
             return nr, False
         head = compound_head(vm, i, ev)
-        if not try_grab_compound_head(vm, refs, head, 1, pin, page_count(vm, head, ev), ev):
+        seen = look_at(vm, refs, head, pin, ev)
+        if not try_grab_compound_head(vm, refs, head, 1, pin, seen, ev):
             put_dev_pagemap(pgmaps, slot)
             return nr, False
         if pt.entries[table, index + k] != entry:
@@ -171,7 +193,7 @@ def _gup_pte_range(vm, refs, pgmaps, pt, table, index, nr_pages, flags, pages, n
     return nr, True
 
 
-@borrowing
+@inline
 def _gup_leaf(vm, refs, pgmaps, pt, table, index, pfn, nr_pages, flags, pages, nr, ev):
     """Grab ``nr_pages`` pages from ``pfn`` on, which a huge entry maps."""
     pin, nr_start = flags & _PIN != 0, nr
@@ -184,7 +206,7 @@ def _gup_leaf(vm, refs, pgmaps, pt, table, index, pfn, nr_pages, flags, pages, n
             return nr, False
         nr, ok = _gup_device_huge(vm, refs, pgmaps, pfn, nr_pages, pin, pages, nr, ev)
     else:
-        nr, ok = _gup_huge(vm, refs, pfn, nr_pages, pin, pages, nr, ev)
+        nr, ok = _gup_huge(vm, refs, entry_pfn(entry), pfn, nr_pages, pin, pages, nr, ev)
     if ok and pt.entries[table, index] != entry:
         if device:
             nr = _undo_dev_pagemap(vm, refs, pages, nr, nr_start, pin, ev)
@@ -195,7 +217,7 @@ def _gup_leaf(vm, refs, pgmaps, pt, table, index, pfn, nr_pages, flags, pages, n
     return nr, ok
 
 
-@borrowing
+@inline
 def gup_pgd_range(vm, refs, pgmaps, pt, addr, nr_pages, flags, pages, nr, ev):
     """Walk the page tables without a lock and grab what they map, as far as that goes.
 
@@ -241,7 +263,7 @@ def gup_pgd_range(vm, refs, pgmaps, pt, addr, nr_pages, flags, pages, nr, ev):
     return nr
 
 
-@borrowing
+@inline
 def lockless_pages_from_mm(vm, refs, pgmaps, pt, seq, addr, nr_pages, flags, pages, nr, ev):
     """gup_pgd_range() with interrupts off, and for pins with an eye on fork().
 
@@ -288,10 +310,33 @@ def gup_fast_calls(vm, refs, pgmaps, pt, seq, addr, nr_pages, per_call, flags, p
 @inline
 def _release(vm, refs, head, nr, pin, freed, nr_freed, ev):
     """put_compound_head(); a page whose count reached zero is stored to ``freed``, as far as that reaches."""
-    if put_compound_head(vm, refs, head, nr, pin, ev) == 0:
+    if put_compound_head(vm, refs, head, nr, pin, ev):
         if nr_freed < len(freed):
             freed[nr_freed] = vm.start_pfn + head
         nr_freed += 1
+    return nr_freed
+
+
+@inline
+def _unpin_user_pages(vm, refs, pages, make_dirty, freed, ev):
+    """What :func:`unpin_user_pages` does."""
+    nr_freed, at, n = np.int64(0), np.int64(0), len(pages)
+    each = refs.switches & RefSwitch.UNPIN_EACH != 0
+    i = pages[0] - vm.start_pfn if n else np.int64(0)
+    word = load(vm, i, COMPOUND_HEAD, ev) if n else _NONE
+    while at < n:
+        head, run = head_of(vm, i, word), np.int64(1)
+        of_tails = tail_word(vm, head)
+        while at + run < n:
+            i = pages[np.uint64(at + run)] - vm.start_pfn
+            word = load(vm, i, COMPOUND_HEAD, ev)
+            if each or (word != of_tails and i != head):
+                break
+            run += 1
+        if make_dirty:
+            set_page_dirty_lock(vm, refs, head, ev)
+        nr_freed = _release(vm, refs, head, run, True, freed, nr_freed, ev)
+        at += run
     return nr_freed
 
 
@@ -318,21 +363,9 @@ def unpin_user_pages(vm, refs, pages, make_dirty, freed, ev):
     int64
         How many counts reached zero.
     """
-    nr_freed, at, n = np.int64(0), np.int64(0), len(pages)
-    each = refs.switches & RefSwitch.UNPIN_EACH != 0
-    next_head = compound_head(vm, pages[0] - vm.start_pfn, ev) if n else np.int64(0)
-    while at < n:
-        head, run = next_head, np.int64(1)
-        while at + run < n:
-            next_head = compound_head(vm, pages[at + run] - vm.start_pfn, ev)
-            if next_head != head or each:
-                break
-            run += 1
-        if make_dirty:
-            set_page_dirty_lock(vm, refs, head, ev)
-        nr_freed = _release(vm, refs, head, run, True, freed, nr_freed, ev)
-        at += run
-    return nr_freed
+    if refs.switches == 0 and not make_dirty:
+        return _unpin_user_pages(vm, refs, pages, False, freed, ev)
+    return _unpin_user_pages(vm, refs, pages, make_dirty, freed, ev)
 
 
 @borrowing

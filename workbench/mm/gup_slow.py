@@ -15,7 +15,7 @@ from workbench.mm._jit import borrowing
 from workbench.mm.gup_fast import access_permitted
 from workbench.mm.memmap import COMPOUND_HEAD
 from workbench.mm.memremap import get_dev_pagemap
-from workbench.mm.page_ref import Foll, compound_head, head_of, page_count, set_page_dirty, try_grab_page
+from workbench.mm.page_ref import Foll, compound_head, head_of, look_at, set_page_dirty, try_grab_page
 from workbench.mm.pgtable import Pg, entry_pfn, is_devmap, is_leaf, walk
 from workbench.mm.swap import mark_page_accessed
 
@@ -66,7 +66,7 @@ def follow_pages(vm, refs, pgmaps, pt, addr, nr_pages, flags, pages, nr, slot, e
         if (device and slot < 0) or i < 0 or i >= len(vm.pages):
             return nr, slot, _EFAULT
         head = compound_head(vm, i, ev)
-        if flags & _GRABS and not try_grab_page(vm, refs, head, pin, page_count(vm, head, ev), ev):
+        if flags & _GRABS and not try_grab_page(vm, refs, head, pin, look_at(vm, refs, head, pin, ev), ev):
             return nr, slot, _ENOMEM
         if level == 0 and flags & _TOUCH:
             if write and (entry & _DIRTY) == _NONE:

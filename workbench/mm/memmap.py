@@ -99,7 +99,7 @@ def struct_page(vm, i):
 def load(vm, i, word, ev):
     """Word ``word`` of row ``i``."""
     note_load(ev, i)
-    return vm.pages[i, word]
+    return vm.pages[np.uint64(i), word]  # a signed index would be looked at for being negative
 
 
 @inline

@@ -18,10 +18,20 @@ from typing import NamedTuple
 import numpy as np
 
 from workbench.abi import Role
-from workbench.mm._jit import borrowing, inline
+from workbench.mm._jit import borrowing, inline, likely
 from workbench.mm.atomics import atomic_add_i32, atomic_and_u64, atomic_or_u64, cmpxchg_i32
 from workbench.mm.events import Access, Site, note_load, note_store
-from workbench.mm.memmap import COMPOUND_HEAD, COUNTS, FLAGS, LOW_HALF, MAPPING, REFCOUNT_SHIFT, TAIL_DATA, load
+from workbench.mm.memmap import (
+    COMPOUND_HEAD,
+    COUNTS,
+    FLAGS,
+    LOW_HALF,
+    MAPPING,
+    REFCOUNT_SHIFT,
+    TAIL_DATA,
+    load,
+    struct_page,
+)
 from workbench.series import Kernel
 
 GUP_PIN_COUNTING_BIAS = 1024
@@ -73,6 +83,9 @@ class RefSwitch(IntEnum):
         Long-term pins through pin_user_pages_fast() mark the page accessed (6.12).
     LRU_GEN
         mark_page_accessed() counts in the multi-generation LRU's bits (6.12).
+    GRAB_PAGE_ASKED
+        The lockless path over other huge entries grabs through the first page asked for; before, through the first
+        page that the entry maps (6.1 and later).
     HEAD_ONCE
         Not in any release: version 4's patch 8, one grab for the pages of a compound page.
     PLAIN
@@ -91,6 +104,7 @@ class RefSwitch(IntEnum):
     LRU_GEN = 1 << 9
     HEAD_ONCE = 1 << 10
     PLAIN = 1 << 11
+    GRAB_PAGE_ASKED = 1 << 12
 
 
 _S = RefSwitch
@@ -99,10 +113,11 @@ _OF_BASE = {
     "5.15": 0,
     "5.16": 0,
     "5.17": 0,
-    "6.1": _S.GRAB_PAGE_ADDS | _S.PINCOUNT_ANY_ORDER | _S.SUB_AND_TEST,
+    "6.1": _S.GRAB_PAGE_ADDS | _S.PINCOUNT_ANY_ORDER | _S.SUB_AND_TEST | _S.GRAB_PAGE_ASKED,
     "6.12": _S.GRAB_PAGE_ADDS
     | _S.PINCOUNT_ANY_ORDER
     | _S.SUB_AND_TEST
+    | _S.GRAB_PAGE_ASKED
     | _S.FOLIO_FAST
     | _S.LONGTERM_TOUCHES
     | _S.LRU_GEN,
@@ -199,7 +214,15 @@ def page_refs(kernel: Kernel, *, head_once: bool = False, plain: bool = False) -
 @inline
 def head_of(vm, i, word):
     """The row of the head that word 1 of row ``i`` leads to; ``i`` itself where it is no tail."""
-    return np.int64((word - _HEAD_BIT - vm.address) >> _LINE_SHIFT) if word & _HEAD_BIT else np.int64(i)
+    if likely((word & _HEAD_BIT) == _NONE):
+        return np.int64(i)
+    return np.int64((word - _HEAD_BIT - vm.address) >> _LINE_SHIFT)
+
+
+@inline
+def tail_word(vm, head):
+    """Word 1 of every tail of the compound page at ``head``."""
+    return struct_page(vm, head) | _HEAD_BIT
 
 
 @inline
@@ -258,6 +281,12 @@ def _add(vm, refs, i, byte, delta, site, ev):
 def page_ref_add(vm, refs, i, nr, site, ev):
     """Add ``nr`` (may be negative) references to row ``i``; the count after it."""
     return _add(vm, refs, i, _REFCOUNT_BYTE, nr, site, ev)
+
+
+@inline
+def page_ref_sub_and_test(vm, refs, i, nr, ev):
+    """Take ``nr`` references from row ``i``; whether none is left."""
+    return page_ref_add(vm, refs, i, -nr, Site.put_page_testzero, ev) == 0
 
 
 @inline
@@ -323,9 +352,24 @@ def clear_flag(vm, refs, i, mask, site, ev):
 
 
 @inline
-def _count_pins(vm, refs, head, nr, ev):
+def look_at(vm, refs, head, pin, ev):
+    """What those who grab look at before they change anything.
+
+    The processor waits with what comes after a locked operation: all that is read is read before the first one.
+
+    Returns
+    -------
+    (count, apart) : int32, bool
+        _refcount; and whether pins, where they are taken (``pin``), are counted apart.
+    """
+    count = page_count(vm, head, ev)
+    return count, pin and count > 0 and has_pincount(vm, refs, head, ev)
+
+
+@inline
+def _count_pins(vm, refs, head, nr, apart, ev):
     """After ``nr`` references were taken: what makes them pins."""
-    if has_pincount(vm, refs, head, ev):
+    if apart:
         pincount_add(vm, refs, head, nr, ev)
     else:
         page_ref_add(vm, refs, head, nr * (_BIAS - np.int64(1)), Site.page_ref_add, ev)
@@ -340,8 +384,8 @@ def try_grab_compound_head(vm, refs, head, nr, pin, seen, ev):
     nr : int64
     pin : bool
         Pins (FOLL_PIN), not plain references (FOLL_GET).
-    seen : int32
-        The count as read a moment ago.
+    seen : (int32, bool)
+        As of :func:`look_at`.
 
     Returns
     -------
@@ -352,20 +396,20 @@ def try_grab_compound_head(vm, refs, head, nr, pin, seen, ev):
     ------
     mm/gup.c, try_grab_compound_head(), 5.10 to 5.17; try_grab_folio(), 6.1; try_grab_folio_fast(), 6.12.
     """
-    if seen < 0:
+    count, apart = seen
+    if count < 0:
         return False
     if not pin:
-        return page_ref_add_unless_zero(vm, refs, head, nr, seen, ev)
+        return page_ref_add_unless_zero(vm, refs, head, nr, count, ev)
     if refs.switches & RefSwitch.BIAS_AT_ONCE:
-        apart = has_pincount(vm, refs, head, ev)
-        if not page_ref_add_unless_zero(vm, refs, head, nr if apart else nr * _BIAS, seen, ev):
+        if not page_ref_add_unless_zero(vm, refs, head, nr if apart else nr * _BIAS, count, ev):
             return False
         if apart:
             pincount_add(vm, refs, head, nr, ev)
         return True
-    if not page_ref_add_unless_zero(vm, refs, head, nr, seen, ev):
+    if not page_ref_add_unless_zero(vm, refs, head, nr, count, ev):
         return False
-    _count_pins(vm, refs, head, nr, ev)
+    _count_pins(vm, refs, head, nr, apart, ev)
     return True
 
 
@@ -384,11 +428,12 @@ def try_grab_page(vm, refs, head, pin, seen, ev):
     """
     if not refs.switches & RefSwitch.GRAB_PAGE_ADDS:
         return try_grab_compound_head(vm, refs, head, 1, pin, seen, ev)
-    if seen <= 0:
+    count, apart = seen
+    if count <= 0:
         return False
     if not pin:
         page_ref_add(vm, refs, head, 1, Site.page_ref_add, ev)
-    elif not has_pincount(vm, refs, head, ev):
+    elif not apart:
         page_ref_add(vm, refs, head, _BIAS, Site.page_ref_add, ev)
     elif refs.switches & RefSwitch.PINCOUNT_FIRST:
         pincount_add(vm, refs, head, 1, ev)
@@ -404,7 +449,7 @@ def try_grab_page(vm, refs, head, pin, seen, ev):
 
 @inline
 def put_compound_head(vm, refs, head, nr, pin, ev):
-    """Give ``nr`` references or pins of the page at ``head`` back; the count after it.
+    """Give ``nr`` references or pins of the page at ``head`` back; whether the last reference went.
 
     Kernel: mm/gup.c, ``put_compound_head()``, 5.10 to 5.17; ``gup_put_folio()``, 6.1 and later;
     include/linux/mm.h, ``put_page()``, for one plain reference.
@@ -414,10 +459,11 @@ def put_compound_head(vm, refs, head, nr, pin, ev):
             pincount_add(vm, refs, head, -nr, ev)
         else:
             nr *= _BIAS
-    if nr > 1 and not refs.switches & RefSwitch.SUB_AND_TEST:
+    if refs.switches & RefSwitch.SUB_AND_TEST:
+        return page_ref_sub_and_test(vm, refs, head, nr, ev)
+    if nr > 1:
         page_ref_add(vm, refs, head, 1 - nr, Site.page_ref_sub, ev)
-        nr = 1
-    return page_ref_add(vm, refs, head, -nr, Site.put_page_testzero, ev)
+    return page_ref_sub_and_test(vm, refs, head, np.int64(1), ev)
 
 
 # marks
