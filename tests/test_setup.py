@@ -256,6 +256,7 @@ def test_make_alone_lists_the_commands(room):
         "lint",
         "setup",
         "environment",
+        "glossary",
         "clean",
     ]
     assert room.make("help") == (0, said)
