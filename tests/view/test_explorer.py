@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
 from workbench.lab.operations import OPERATIONS
@@ -26,6 +29,14 @@ def test_other_operations_are_played_where_asked_for(explorer):
     explorer.kernel.value = "6.12"
     explorer.before.value = "nothing"
     assert names(explorer) == ["memmap_init_zone_device", *OPERATIONS[:-1]]
+
+
+@pytest.mark.parametrize("align", ["4K", "1G"], ids=["another", "refused"])
+def test_a_map_that_is_shown_no_more_is_freed(explorer, align):
+    gone = weakref.ref(explorer.shown)
+    explorer.align.value = align
+    gc.collect()
+    assert (explorer.shown is None) == (align == "1G") and gone() is None
 
 
 def test_a_refusal_is_said_and_nothing_is_shown(explorer):

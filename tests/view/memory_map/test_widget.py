@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from threading import Thread
 
 import numpy as np
 import plotly.graph_objects as go
@@ -60,6 +61,30 @@ def test_a_question_that_has_no_answer_is_told_so(shown, wrong):
     before = shown.state
     answer, buffers = shown.answer(question(shown, **wrong))
     assert answer["error"] and answer["state"] == before == shown.state and not buffers
+
+
+def test_a_page_that_names_no_view_is_told_the_one_that_is_shown():
+    map_ = MemoryMap(device("5.17", "4M"))
+    map_.state = line = f"tree=5.17/pgmap=0/pfn={START + 513:#x}/word=6"
+    answer, _ = map_.answer({"seq": 1, "view": 1, "parts": list(PARTS), "bins": 500})
+    assert answer["state"] == line == map_.state and answer["page"]["pfn"] == START + 513
+
+
+def test_pages_are_not_looked_at_anew_while_a_question_is_answered(monkeypatch):
+    map_ = MemoryMap(device("5.17", "4M"))
+    cell = Thread(target=map_.refresh)
+    during = []
+
+    def slow(*_):
+        cell.start()
+        cell.join(0.2)
+        during.append(cell.is_alive())
+        return {}, []
+
+    monkeypatch.setattr(map_.model, "answer", slow)
+    map_.answer(question(map_))
+    cell.join(10)
+    assert during == [True] and not cell.is_alive()
 
 
 def test_it_is_small(shown):

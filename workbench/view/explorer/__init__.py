@@ -121,6 +121,7 @@ class Explorer(widgets.VBox):
     def _update(self, _: object) -> None:
         """Make the device anew; what is refused is said, and nothing else is shown."""
         self.saved.value = ""
+        gone = self.map_box.children
         before = None if self.before.value == NOTHING else self.before.value
         where = self.size.value, self.align.value, self.map.value
         try:
@@ -133,6 +134,8 @@ class Explorer(widgets.VBox):
             code = f" ({error.errno_name})" if error.errno_name else ""
             self.said.value = f'<p role="alert"><strong>Refused{code}:</strong> {escape(str(error))}</p>'
             self.map_box.children, self.cost.value = (), ""
+        for one in gone:
+            one.close()  # which frees its struct pages
         self.save.disabled = self.shown is None
 
     def _save(self, _: object) -> None:

@@ -24,7 +24,7 @@ class Clicks(anywidget.AnyWidget):
         Takes the ``customdata`` of one mark.  Marks without any are not told.
     """
 
-    _esm = Path(__file__).with_name("clicks.js")
+    _esm = Path(__file__).with_name("clicks.js").read_text(encoding="utf-8")  # not the path: widgets of one stay
     beside = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, beside: widgets.Output, chosen: Callable[[Any], None]) -> None:

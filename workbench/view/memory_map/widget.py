@@ -3,6 +3,7 @@
 
 * The page array never crosses the wire.  The browser asks ``{seq, view, state, parts, bins}``; the answer repeats
   ``seq`` and ``view`` and carries the strips as buffers.  An answer that is not the latest is dropped there.
+* A kernel may answer while a cell runs, in another thread: struct pages are looked at by one of them at a time.
 * What is shown is one string, :class:`workbench.view.memory_map.state.State`.
 * Where no kernel runs, the static picture and the text form stand in.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import anywidget
@@ -54,14 +56,15 @@ class MemoryMap(anywidget.AnyWidget):
         MemoryMap(device("5.16+11", "1T", before="5.16+0"))
     """
 
-    _esm = _STATIC / "memory_map.js"
-    _css = _STATIC / "memory_map.css"
+    # Their text: of a path anywidget keeps every widget, and with it its struct pages, to tell it of a new version.
+    _esm = (_STATIC / "memory_map.js").read_text(encoding="utf-8")
+    _css = (_STATIC / "memory_map.css").read_text(encoding="utf-8")
     facts = traitlets.Dict().tag(sync=True)
 
     def __init__(self, device: Device, state: str | State | None = None) -> None:
-        self.model = Model(device)
+        self.model, self._turn = Model(device), RLock()
         self.shown = self._read(state) if state is not None else self.model.require(self.model.first_state())
-        super().__init__(facts=self.model.facts() | {"state": self.model.line(self.shown)})
+        super().__init__(facts=self.model.facts())
         self.on_msg(self._on_message)
 
     @property
@@ -71,21 +74,25 @@ class MemoryMap(anywidget.AnyWidget):
 
     @state.setter
     def state(self, to: str | State) -> None:
-        self.shown = self._read(to)
-        self.send({"kind": "go", "state": self.model.line(self.shown)})
+        with self._turn:
+            self.shown = self._read(to)
+        self.send({"kind": "go", "state": self.state})
 
     def refresh(self, pfns: np.ndarray | Sequence[int] | None = None) -> None:
         """Show the struct pages anew, after those of ``pfns`` (default: any) were written to; see Model.refresh()."""
-        self.model.refresh(pfns)
-        self.send({"kind": "go", "state": self.model.line(self.shown)})
+        with self._turn:
+            self.model.refresh(pfns)
+        self.send({"kind": "go", "state": self.state})
 
     def figure(self) -> go.Figure:
         """The present view as a plotly figure with caption and alt text, for a paper."""
-        return picture(self.model, self.shown)
+        with self._turn:
+            return picture(self.model, self.shown)
 
     def dataset(self) -> xr.Dataset:
         """The present view as a Dataset, see :func:`workbench.view.memory_map.export.view_dataset`."""
-        return view_dataset(self.model, self.shown)
+        with self._turn:
+            return view_dataset(self.model, self.shown)
 
     def _read(self, state: str | State) -> State:
         return self.model.require(State.parse(state) if isinstance(state, str) else state)
@@ -99,17 +106,22 @@ class MemoryMap(anywidget.AnyWidget):
         Parameters
         ----------
         question : dict
-            ``seq``, ``view``, ``state`` (text), ``parts`` and ``bins``; with ``snap`` that struct page of the compound
-            page, counted from its head, is meant; with ``follow`` the word of the store just made.
+            ``seq``, ``view``, ``parts`` and ``bins``; ``state`` (text), without which what is shown is meant; with
+            ``snap`` that struct page of the compound page, counted from its head, is meant; with ``follow`` the word of
+            the store just made.
 
         Returns
         -------
         dict, list of bytes
             The answer and its buffers of uint32; ``error`` instead of parts where the question cannot be answered.
         """
+        with self._turn:
+            return self._answer(question)
+
+    def _answer(self, question: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
         head = {"kind": "answer", "seq": question.get("seq"), "view": question.get("view")}
         try:
-            state = self._read(str(question["state"]))
+            state = self._read(str(question["state"])) if "state" in question else self.shown
             if "snap" in question:
                 state = self.model.snapped(state, int(question["snap"]))
             if question.get("follow"):
@@ -124,7 +136,8 @@ class MemoryMap(anywidget.AnyWidget):
     # where no kernel runs
 
     def __repr__(self) -> str:
-        return text(self.model, self.shown)
+        with self._turn:
+            return text(self.model, self.shown)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         shown = super()._repr_mimebundle_(**kwargs)
@@ -132,7 +145,7 @@ class MemoryMap(anywidget.AnyWidget):
         figure = self.figure()
         drawn = json.loads(figure.to_json()) | {"config": dict(palette.CONFIG)}
         caption, alt = description(figure)
-        return {**data, PLOTLY: drawn, "text/plain": f"{alt}\n{text(self.model, self.shown)}"}, {
+        return {**data, PLOTLY: drawn, "text/plain": f"{alt}\n{self!r}"}, {
             **metadata,
             "caption": caption,
         }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* The memory map in the browser: it draws what the kernel answers, and asks for what is to be seen next.
  *
- * One question is on its way at a time; what is wanted meanwhile is asked for when the answer has been drawn.
+ * One question is on its way at a time; what is wanted meanwhile is asked for when the answer has been drawn.  The
+ * first one names no view: the kernel says what is shown.  What a late answer would have brought is asked for again.
  * Words and bits of the struct page at hand are here already: they are drawn at once, and the kernel is told after.
  * `data-asked` counts what was asked for; `data-drawn` follows it when all of that is on the screen.
  * Strips are canvases; struct pages, inspector and bits are HTML, so that they can be read aloud and selected.  What
@@ -37,8 +38,8 @@ function make(tag, options = {}, ...children) {
 function render({ model, el }) {
   const facts = model.get("facts"), view = ++views;
   const layers = Object.fromEntries(facts.layers.map((layer) => [layer.key, layer]));
-  let at = null, good = null, sent = null, text = facts.state, told = "", seq = 0, asked = 0, busy = 0, telling = 0;
-  let timer = 0, playing = 0, last = {}, wide = 0, look = {}, seen = [], pfns = [];
+  let at = null, good = null, sent = null, text = "", told = "", seq = 0, asked = 0, busy = 0, telling = 0;
+  let timer = 0, playing = 0, last = {}, wide = 0, look = {}, seen = [], pfns = [], awaited = [];
   const want = new Set(), inks = {};
 
   // ── what is on the screen ──────────────────────────────────────────────────────────────────────────────────────
@@ -118,8 +119,8 @@ function render({ model, el }) {
     const box = make("div", { className: "mm-player", role: "group", "aria-label": "trace player" },
       make("h4", { textContent: "Play an operation, store by store" }), names,
       make("div", { className: "mm-row" },
-        button("|‹", "before the first store", () => stepTo(0)), button("‹", "one store back", () => stepTo(at.step - 1)), play,
-        button("›", "one store on", () => stepTo(at.step + 1)), button("›|", "after the last store", () => stepTo(Infinity)), now, slider, speed),
+        button("|‹", "before the first store", () => stepTo(0)), button("‹", "one store back", () => stepBy(-1)), play,
+        button("›", "one store on", () => stepBy(1)), button("›|", "after the last store", () => stepTo(Infinity)), now, slider, speed),
       make("div", {}, count), make("div", { className: "mm-store" }, what), done);
     names.onchange = () => { stop(); go({ op: names.selectedIndex, step: 0 }); };
     slider.oninput = () => stepTo(+slider.value);
@@ -147,7 +148,8 @@ function render({ model, el }) {
   /** Say what is shown and ask for what is wanted. */
   function send() {
     clearTimeout(telling);
-    const question = { seq: ++seq, view, state: text, parts: [...want], bins: wide, ...ask.more };
+    if (busy) awaited.forEach((part) => want.add(part));
+    const question = { seq: ++seq, view, parts: awaited = [...want], bins: wide, ...(text && { state: text }), ...ask.more };
     busy = want.size && performance.now();
     want.clear();
     ask.more = null;
@@ -291,16 +293,6 @@ function render({ model, el }) {
   }
 
   const patternOf = (role) => ({ "/": "mm-hatched", "x": "mm-crossed", ".": "mm-dotted" })[(facts.roles[role] || [])[2]] || "";
-
-  /** Numbers of the lanes of the layer in which any page of the device is. */
-  function shownLanes() {
-    const seen = new Set(), lanes = layers[at.layer].lanes.length;
-    for (const one of [device, zoom]) {
-      if (!one.data) continue;
-      for (const [, buffer] of one.data.rows) one.data.arrays[buffer].forEach((pages, k) => { if (pages) seen.add(k % lanes); });
-    }
-    return seen;
-  }
 
   /** Draw a strip, all but its frame. */
   function paint(one) {
@@ -457,6 +449,7 @@ function render({ model, el }) {
   }
 
   device.canvas.onpointerdown = (event) => {
+    if (!at || event.button) return;
     device.canvas.setPointerCapture(event.pointerId);
     const began = toPfn(event.offsetX, facts.start, facts.end), span = at.hi - at.lo, from = at.lo;
     const frame = [toX(at.lo, facts.start, facts.end) - 4, toX(at.hi, facts.start, facts.end) + 4];
@@ -472,6 +465,7 @@ function render({ model, el }) {
     };
   };
   zoom.canvas.onpointerdown = (event) => {
+    if (!at || event.button) return;
     zoom.canvas.setPointerCapture(event.pointerId);
     const { lo, hi } = at, per = (hi - lo) / wide, first = event.offsetX;
     zoom.canvas.onpointermove = (moved) => {
@@ -483,7 +477,7 @@ function render({ model, el }) {
     };
   };
   for (const one of [device, zoom]) one.canvas.addEventListener("wheel", (event) => {
-    if (!event.ctrlKey && document.activeElement !== one.canvas) return;
+    if (!at || (!event.ctrlKey && document.activeElement !== one.canvas)) return;
     event.preventDefault();
     const around = one === zoom ? toPfn(event.offsetX, at.lo, at.hi) : (at.lo + at.hi) / 2;
     scale(event.deltaY > 0 ? 1.25 : 0.8, around);
@@ -575,7 +569,7 @@ function render({ model, el }) {
     const changed = column.changed === w, was = wasOf(column, w);
     const name = `page ${column.page} ${column.label}, word +${8 * w}: ${column.short[w]}`;
     return make("td", {
-      role: "gridcell", tabIndex: -1, className: `mm-cell${column.differs.includes(w) ? " mm-differs" : ""}${changed ? " mm-changed" : ""}${column.short[w] === "0" ? " mm-zero" : ""}`,
+      role: "gridcell", tabIndex: -1, className: `mm-cell${column.differs.includes(w) ? " mm-differs" : ""}${changed ? " mm-changed" : ""}`,
       "data-column": k, "data-word": w, style: `--c:var(--role-${column.role})`,
       "aria-label": name + (was ? `, ${changed ? "a moment ago" : "before the series"}: ${was}` : ""),
     }, ...(was ? [make("small", { textContent: was })] : []), make("span", { textContent: column.short[w] }));
@@ -704,7 +698,11 @@ function render({ model, el }) {
     step = clamp(step, 0, player.stores);
     go({ step }, step > 0 ? { follow: true } : undefined);
   }
+  function stepBy(stores) {
+    if (at) stepTo(at.step + stores);
+  }
   function start() {
+    if (!at) return;
     playing = 1;
     player.play.textContent = "⏸";
     player.play.setAttribute("aria-label", "pause");
@@ -719,7 +717,7 @@ function render({ model, el }) {
   function next(data) {
     if (data.step >= data.stores) { stop(); return; }
     clearTimeout(timer);
-    timer = setTimeout(() => { if (playing) stepTo(at.step + 1); }, +player.speed.value);
+    timer = setTimeout(() => { if (playing) stepBy(1); }, +player.speed.value);
   }
 
   // ── the rest ───────────────────────────────────────────────────────────────────────────────────────────────────
