@@ -140,7 +140,7 @@ static bool gup_device_huge(const struct memmap *vm, const struct refs *refs, co
 {
 	i64 nr_start = *nr, slot = -1, first = 0, last = -1;
 	struct page *head = 0;
-	u64 of_tails = 0;
+	u64 of_tails = 1; /* word 1 of no page */
 
 	for (i64 done = 0, together; done < nr_pages; done += together) {
 		if (pfn + done < first || pfn + done > last) {

@@ -307,6 +307,18 @@ def test_a_negative_count_is_refused_and_undone(name):
     assert refused(p.gup.pin_user_pages, p.mm, p.addr(0 if compound else 3), 1, W) == "ENOMEM"
 
 
+@pytest.mark.parametrize("name", ["5.17", "6.1", "6.12"])
+def test_a_struct_page_that_was_never_initialised_is_its_own_head(name):
+    """Eight words of zero; the first struct page of the array is another page's."""
+    p = Pinning(name, "2M", 4)
+    p.array.writable(p.first + 700, 1).pages[p.first + 700 - p.array.start_pfn] = 0
+    before = p.pages
+    # The walk fails on its count, 0, and leaves PG_referenced there at most; the slow path says why.
+    assert refused(p.gup.pin_user_pages_fast, p.mm, BASE + (700 << 12), 4, W) == "ENOMEM"
+    assert (p.pages[:700] == before[:700]).all() and (p.pages[701:] == before[701:]).all()
+    assert not p.pages[700, 1:].any()
+
+
 def test_a_base_page_overflows_after_2097151_pins():
     """algorithms E6: 2^31 / 1024; the last pin that fits leaves 1023 below the end, the next wraps."""
     p = Pinning("5.16", "2M", 2)

@@ -36,6 +36,8 @@ from workbench.mm.page_ref import (
 from workbench.mm.pgtable import Pg, entry_pfn, is_devmap, is_leaf, walk
 
 _NONE = np.uint64(0)
+_NO_TAIL = np.uint64(1)
+"""Word 1 of no struct page: 0 is that of one that was never initialised."""
 _PRESENT_USER = np.uint64(Pg.PRESENT | Pg.USER)
 _RW, _SPECIAL = np.uint64(Pg.RW), np.uint64(Pg.SPECIAL)
 _WRITE, _PIN, _LONGTERM = int(Foll.WRITE), int(Foll.PIN), int(Foll.LONGTERM)
@@ -81,7 +83,7 @@ def _grab_device_pages(vm, refs, pgmaps, pfn, nr_pages, pin, pages, nr, ev):
     """What :func:`_gup_device_huge` does."""
     nr_start, slot, done = nr, np.int64(-1), np.int64(0)
     cached_first, cached_last = np.int64(0), np.int64(-1)
-    head, of_tails = np.int64(0), _NONE
+    head, of_tails = np.int64(0), _NO_TAIL
     marks_first = not refs.switches & RefSwitch.FOLIO_FAST
     while done < nr_pages:
         if not cached_first <= pfn + done <= cached_last:  # get_dev_pagemap() asks the same: spares the call
