@@ -41,6 +41,12 @@ def test_only_the_servers_own_connection_is_replaced(chosen, used):
     assert settings[CHOICE] is used
 
 
+def test_a_server_that_offers_no_choice_is_left_alone():
+    settings = {}
+    websocket._load_jupyter_server_extension(SimpleNamespace(web_app=SimpleNamespace(settings=settings)))
+    assert settings == {}
+
+
 def test_a_server_of_this_environment_has_it():
     """The environment says so in a file that came with the package, and the server finds the extension."""
     installed = Path(sysconfig.get_path("data"), "etc/jupyter/jupyter_server_config.d/devmap_workbench.json")

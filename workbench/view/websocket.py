@@ -32,5 +32,5 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 def _load_jupyter_server_extension(app: ServerApp) -> None:
     """Use it, unless another connection than the server's own was chosen."""
     settings = app.web_app.settings
-    if settings[_CHOICE] is ZMQChannelsWebsocketConnection:
+    if settings.get(_CHOICE) is ZMQChannelsWebsocketConnection:
         settings[_CHOICE] = PromptConnection
