@@ -26,8 +26,8 @@ explorer: setup ## open the explorer: any device and patch state, without code, 
 	    --Voila.kernel_websocket_connection_class=workbench.view.websocket.PromptConnection
 
 bench: compiler setup ## measure the engine against C and the machine's limits, store the results
-	@$(bin)/workbench cost --measure --update
-	@failed=0; $(bin)/workbench bench --update || failed=1; \
+	@failed=0; $(bin)/workbench cost --measure --update || failed=1; \
+	$(bin)/workbench bench --update || failed=1; \
 	scripts/need browser && $(bin)/python -m benchmarks.map_latency --update || failed=1; exit $$failed
 
 lint: setup ## check style, types and the rules of the house

@@ -88,7 +88,7 @@ def _bar(
     """Judge ``values`` (float64[samples], NaN for none); ``reason`` withholds the verdict."""
     values = values[~np.isnan(values)]
     if not len(values):
-        return Bar(id, what, limit, at_least, None, None, 0, None, reason or "not measured: the run ended before")
+        return Bar(id, what, limit, at_least, None, None, 0, None, reason or "not in this run")
     value = float(np.median(values))
     spread = (float(values.min()), float(values.max()))
     if not reason and len(values) < least_samples:

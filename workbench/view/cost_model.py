@@ -41,7 +41,7 @@ PRICE_LOOKS = {
 _OFFSETS = {"published": 0.26, "modelled": 0.0, "measured": -0.26}
 _MARKER_PX = {"before": 11, "after": 7}  # so that the later one shows where both are alike
 _LABEL_PX = 12
-_LEAST_MS, _GREATEST_MS = 13, 9000
+_LEAST_MS, _GREATEST_MS = 11, 9000
 SEED_PX = 760
 """Height of the figure of the letter's table."""
 
