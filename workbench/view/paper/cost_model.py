@@ -44,10 +44,10 @@ def _inputs(checkout: Checkout, *series: Series) -> Inputs:
     ),
     alt=(
         "Dot plot of eight rows on a logarithmic axis of time. DRAM, 16,384 MiB: put falls from 71 to 22 ms; get, "
-        "which the letter does not print, is modelled at 87 ms before and after. DRAM, 129,022 MiB: put falls from 513 to "
-        "188 ms. Measured in DRAM: put falls to less than half, get stays within a tenth. Altmap, never measured, 16,384 "
-        "MiB: get falls from 524 to 127 ms, put from 525 to 71 ms. Altmap, 127,004 MiB: get from 4.1 to 1 s, put from "
-        "4.12 s to 563 ms. Each cross lies within 8 percent of its diamond."
+        "which the letter does not print, is modelled at 87 ms before and after. DRAM, 129,022 MiB: put falls from "
+        "513 to 188 ms. Measured in DRAM: put falls to less than half, get stays within a tenth. Altmap, never "
+        "measured, 16,384 MiB: get falls from 524 to 127 ms, put from 525 to 71 ms. Altmap, 127,004 MiB: get from 4.1 "
+        "to 1 s, put from 4.12 s to 563 ms. Each cross lies within 8 percent of its diamond."
     ),
     width_px=WIDTH_PX,
     height_px=SEED_PX,
