@@ -39,6 +39,7 @@ class Shown:
         page.on("pageerror", lambda error: self.wrong.append(str(error)))
         page.clock.install()
         page.set_content('<body><div id="map" style="width:1100px"></div></body>')
+        page.add_style_tag(path=SCRIPT.with_suffix(".css"))
         script = base64.b64encode(SCRIPT.read_bytes()).decode()
         page.evaluate(SHOW, [script, widget.facts])
         page.wait_for_function("window.questions.length === 1")
@@ -101,3 +102,21 @@ def test_other_buttons_than_the_first_are_the_browsers(page):
     for strip in (0, 1):
         page.locator(".mm canvas").nth(strip).click(button="right", position={"x": 600, "y": 15})
     assert len(shown.questions) == 1
+
+
+@pytest.mark.parametrize("zoom", ["", f"/zoom={START + 4096:#x}-{START + 8191:#x}"], ids=["in sight", "elsewhere"])
+def test_only_a_compound_page_in_the_range_is_framed_there(page, zoom):
+    shown = Shown(page, MemoryMap(device("5.17", "4G"), f"tree=5.17/pgmap=0/pfn={START + 1:#x}/word=1{zoom}"))
+    shown.answer(0)
+    framed = (
+        page.locator(".mm canvas")
+        .nth(1)
+        .evaluate("""(canvas) => {
+        const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+        for (let at = 0; at < pixels.length; at += 4)
+            if (pixels[at] === 0 && pixels[at + 1] === 0x72 && pixels[at + 2] === 0xb2) return true;
+        return false;
+    }""")
+    )
+    wedge = page.locator(".mm-wedge polygon").nth(1).get_attribute("points")
+    assert (framed, bool(wedge)) == (not zoom, not zoom)

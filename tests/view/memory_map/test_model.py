@@ -145,6 +145,13 @@ def test_strips_have_a_bin_a_pixel_and_count_every_page(pair):
         assert buffers[strip["differs"]].shape == (333, 1)
 
 
+def test_a_layer_of_one_array_alone_has_no_differences():
+    shown = Model(device("5.16+11", "64M", before="5.16+0"))
+    answer, _ = shown.answer(at(shown, START, layer="backing"), ["device", "zoom"], 100)
+    for part in ("device", "zoom"):
+        assert [name for name, _ in answer[part]["rows"]] == ["after"] and "differs" not in answer[part]
+
+
 def test_a_page_of_the_fold_is_shown_beside_the_first_eight(pair):
     answer, _ = pair.answer(at(pair, START + 300), ["run"])
     assert [column["page"] for column in answer["run"]["columns"]] == [*range(8), 300]

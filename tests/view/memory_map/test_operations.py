@@ -9,7 +9,7 @@ import pytest
 from tests.view.memory_map.support import START
 from workbench.lab.operations import OPERATIONS, Life, operations
 from workbench.mm.events import Site
-from workbench.view.memory_map import Device, Model, State, device
+from workbench.view.memory_map import Device, MemoryMap, Model, State, device
 from workbench.view.memory_map.reference import source
 
 KERNELS = ("5.16+11", "5.16+0", "6.12")
@@ -74,6 +74,32 @@ def test_examples_begin_with_the_words_that_the_device_has(map, align, size):
         assert model.following(model.require(State("5.16+11", 0, first, op=op, step=stores))).pfn >= first
     words = model.answer(model.require(State("5.16+11", 0, first)), ["page"])[0]["page"]["words"]
     assert words[3]["by"] != "dax_set_mapping()"
+
+
+def test_a_store_out_of_sight_takes_the_zoom_along():
+    map_ = MemoryMap(device("5.16+11", "1G", before="5.16+0", examples=True))
+    fault = map_.model.operations(START)[1].trace
+    away = {"seq": 1, "view": 1, "parts": ["run"], "bins": 100, "follow": True}
+    line = "tree=5.16+11/pgmap=0/pfn={:#x}/word=0/zoom={:#x}-{:#x}/op=1/step=1"
+    stored = int(fault.pfn[0])
+    for zoom, moved in (
+        ((stored + 4096, stored + 4096 + 63), (stored - 32, stored + 31)),
+        ((START, stored + 63), (START, stored + 63)),
+    ):
+        answer, _ = map_.answer(away | {"state": line.format(START + 1, *zoom)})
+        assert (answer["at"]["pfn"], answer["at"]["lo"], answer["at"]["hi"] - 1) == (stored, *moved)
+        assert ("zoom" in answer) == (zoom != moved)
+
+
+def test_a_store_that_changes_nothing_says_so():
+    shown = Model(device("5.16+11", "1G", examples=True))
+    pin = shown.operations(START)[2].trace
+    same = [int(new) == int(old) for new, old in zip(pin.new.values, pin.old.values, strict=True)]
+    for step in (same.index(True), same.index(False)):
+        state = shown.following(State("5.16+11", 0, START, op=2, step=step + 1))
+        columns = shown.answer(state, ["run"])[0]["run"]["columns"]
+        (column,) = [column for column in columns if column["pfn"] == int(pin.pfn[step])]
+        assert (column["was"] == "as before") == same[step], step
 
 
 def test_a_device_without_room_for_a_huge_page_has_no_examples():

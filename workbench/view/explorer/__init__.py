@@ -100,6 +100,7 @@ class Explorer(widgets.VBox):
         self.said, self.cost, self.saved = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.map_box, self.timing = widgets.VBox(), TimingExplorer()
         self.shown: MemoryMap | None = None
+        self._gone: tuple[widgets.Widget, ...] = ()  # shown before, and not closed yet
         controls = [self.size, self.align, self.map, self.kernel, self.before, self.play]
         row = {"flex_flow": "row wrap", "align_items": "center"}
         super().__init__(
@@ -121,7 +122,7 @@ class Explorer(widgets.VBox):
     def _update(self, _: object) -> None:
         """Make the device anew; what is refused is said, and nothing else is shown."""
         self.saved.value = ""
-        gone = self.map_box.children
+        gone, self._gone = self._gone, self.map_box.children
         before = None if self.before.value == NOTHING else self.before.value
         where = self.size.value, self.align.value, self.map.value
         try:
@@ -135,7 +136,7 @@ class Explorer(widgets.VBox):
             self.said.value = f'<p role="alert"><strong>Refused{code}:</strong> {escape(str(error))}</p>'
             self.map_box.children, self.cost.value = (), ""
         for one in gone:
-            one.close()  # which frees its struct pages
+            one.close()  # which frees its struct pages; the page may still be setting up the one after it
         self.save.disabled = self.shown is None
 
     def _save(self, _: object) -> None:

@@ -203,12 +203,17 @@ class Model:
         return replace(state, pfn=run.pfn + min(max(page, 0), run.nr_pages - 1))
 
     def following(self, state: State) -> State:
-        """``state`` at the word that the last store made changed."""
+        """``state`` at the word that the last store made changed, its zoom moved there where it was out of sight."""
         operation = self.operations(state.pfn)[state.op] if state.step > 0 else None
         if operation is None:
             return state
         store = operation[state.step - 1]
-        return replace(state, pfn=store.pfn, word=store.word, bit=0)
+        zoom = state.zoom
+        if zoom is not None and not zoom[0] <= store.pfn < zoom[1]:
+            pages = zoom[1] - zoom[0]
+            first = min(max(store.pfn - pages // 2, self.tiles.start_pfn), self.tiles.end_pfn - pages)
+            zoom = first, first + pages
+        return replace(state, pfn=store.pfn, word=store.word, bit=0, zoom=zoom)
 
     def section_of(self, pfn: int) -> tuple[int, int]:
         """The part of the device that lies in the section of ``pfn``."""
@@ -316,11 +321,12 @@ class Model:
             buffers.append(np.ascontiguousarray(counts, np.uint32))
             return len(buffers) - 1
 
-        if self.before is not None and state.layer in self.before.lanes:
-            strip["rows"].append(["before", add(self.before.counts(state.layer, edges))])
+        before = self.before if self.before is not None and state.layer in self.before.lanes else None
+        if before is not None:
+            strip["rows"].append(["before", add(before.counts(state.layer, edges))])
         strip["rows"].append(["after" if self.before else "", add(self.tiles.counts(state.layer, edges))])
-        if self.before is not None:
-            self._differences = self._differences or difference_sums(self.before, self.tiles)
+        if before is not None:
+            self._differences = self._differences or difference_sums(before, self.tiles)
             strip["differs"] = add(np.diff(self._differences(edges), axis=0))
         pages = span[1] - span[0]
         strip["text"] = f"{pfn_range(span[0], pages)}, {size(pages << PAGE_SHIFT)}"
@@ -367,7 +373,8 @@ class Model:
         if (was := scene.was(pfn)) is not None:
             word, value = was
             column["changed"] = word
-            column["was"] = words.short(self.abi, [*row[:word], value, *row[word + 1 :]], pfn)[word]
+            was_row = [*row[:word], value, *row[word + 1 :]]
+            column["was"] = words.short(self.abi, was_row, pfn)[word] if value != row[word] else "as before"
         return column
 
     def _look(self, row: Sequence[int], pfn: int) -> str:

@@ -124,9 +124,11 @@ class MemoryMap(anywidget.AnyWidget):
             state = self._read(str(question["state"])) if "state" in question else self.shown
             if "snap" in question:
                 state = self.model.snapped(state, int(question["snap"]))
+            zoom = state.zoom
             if question.get("follow"):
                 state = self.model.following(self.model.require(state))
-            parts = [part for part in PARTS if part in question["parts"]]
+            moved = {"zoom"} if state.zoom != zoom else set()
+            parts = [part for part in PARTS if part in moved or part in question["parts"]]
             answer, buffers = self.model.answer(state, parts, int(question.get("bins", 800)))
         except (WorkbenchError, KeyError, TypeError, ValueError) as error:
             return head | {"error": str(error) or type(error).__name__, "state": self.model.line(self.shown)}, []

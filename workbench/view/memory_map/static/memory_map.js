@@ -276,14 +276,15 @@ function render({ model, el }) {
     stamp(device, at.lo, at.hi);
     stamp(zoom, run.pfn, run.pfn + run.pages);
     device.title.say("1  the device", `${device.data.ends[0]} to ${device.data.ends[1]}; framed: ${zoom.data.size} at ${zoom.data.ends[0]}`);
-    zoom.title.say(`2  ${zoom.data.size} of it`, `${at.layer === "roles" ? `heads and first tails at least ${FEWEST_PX} px, not to scale · ` : ""}drag or ← → move · + − zoom · Home all · Enter inside`);
+    zoom.title.say(`2  ${zoom.data.size} of it`, `${at.layer === "roles" ? `heads and first tails at least ${FEWEST_PX} px, not to scale` : "the darker, the more of the pages there"} · drag or ← → move · + − zoom · Home all · Enter inside`);
     set(device.canvas, "aria-valuenow", at.lo);
     set(device.canvas, "aria-valuetext", zoom.data.text);
     set(zoom.canvas, "aria-valuenow", at.pfn);
     set(zoom.canvas, "aria-valuetext", run.text);
     point(wedge[0], toX(at.lo, facts.start, facts.end), toX(at.hi, facts.start, facts.end), GUTTER);
     const [lo, hi] = [Math.max(run.pfn, at.lo), Math.min(run.pfn + run.pages, at.hi)];
-    point(wedge[1], toX(lo, at.lo, at.hi), toX(Math.max(hi, lo), at.lo, at.hi), 0);
+    if (hi > lo) point(wedge[1], toX(lo, at.lo, at.hi), toX(hi, at.lo, at.hi), 0);
+    else set(wedge[1].firstChild, "points", "");
   }
 
   function point(svg, left, right, start) {
@@ -325,7 +326,7 @@ function render({ model, el }) {
     }
   }
 
-  /** Put a strip on the screen, with a frame from lo to hi. */
+  /** Put a strip on the screen, with a frame from lo to hi if that is on it. */
   function stamp(one, lo, hi) {
     const { data, canvas, picture } = one, ratio = window.devicePixelRatio || 1, pen = canvas.getContext("2d");
     if (canvas.width !== picture.width || canvas.height !== picture.height) {
@@ -337,6 +338,7 @@ function render({ model, el }) {
     pen.setTransform(1, 0, 0, 1, 0, 0);
     pen.clearRect(0, 0, canvas.width, canvas.height);
     pen.drawImage(picture, 0, 0);
+    if (hi <= data.start || lo >= data.end) return;
     pen.scale(ratio, ratio);
     const left = toX(clamp(lo, data.start, data.end), data.start, data.end), right = toX(clamp(hi, data.start, data.end), data.start, data.end);
     const across = Math.max(right - left, 6), from = clamp((left + right - across) / 2, GUTTER, GUTTER + wide - across);
