@@ -81,6 +81,7 @@ def exercise():
         memremap.put_pages(vm, 0, 512, 9, ev)
         memremap.put_each(vm, 0, 512, 1, True, ev)
         memmap.load(vm, 0, 0, ev)
+        memmap.read_once(vm, 0, 0, ev)
         count(ev, 0)
         note_load(ev, 0)
         note_store(ev, 0, 0, word, word, Site.SetPageHead, Access.PLAIN)
@@ -231,7 +232,7 @@ def store_bits_and_say_nothing(vm, i, word, mask, value, site, ev):
 
 
 def load_and_say_nothing(vm, i, word, ev):
-    return vm.pages[np.uint64(i), word]
+    return vm.pages[i, word]
 
 
 def count_nothing(ev, counter):

@@ -116,7 +116,8 @@ def tables(run: xr.Dataset) -> dict[str, str]:
         "bars": markdown(("bar", "what is compared", "limit", "measured", "spread", "samples", ""), _bars(run)),
         "kernels": markdown(("kernel", "tree", "compounds", "ns a struct page", "over gcc", "spread"), _kernels(run)),
         "pins": markdown(
-            ("function", "tree", "compounds", "ns a page", "over gcc", "limit", "over the limit"), _pins(run)
+            ("function", "tree", "compounds", "ns a page", "over gcc", "limit", "over the limit", "gcc over the limit"),
+            _pins(run),
         ),
         "limits": markdown(("limit", "ns a line"), _limits(run)),
         "reinit": markdown(("device", "threads", "seconds", "ns a struct page"), _reinit(run)),
@@ -174,7 +175,10 @@ def _pins(run: xr.Dataset) -> list[list[str]]:
                 side: float((seconds.sel(pin_side="engine") / seconds.sel(pin_side=side)).median())
                 for side in ("gcc", "limit")
             }
-            limit = (_LIMIT_NAMES[case.limits[at]], f"{over['limit']:.2f}") if case.limits else ("–", "–")
+            limit = ("–", "–", "–")
+            if case.limits:
+                gcc = float((seconds.sel(pin_side="gcc") / seconds.sel(pin_side="limit")).median())
+                limit = (_LIMIT_NAMES[case.limits[at]], f"{over['limit']:.2f}", f"{gcc:.2f}")
             compounds = (f"order {case.order}" if case.order else "none") + (", one grab for each" if case.once else "")
             rows.append([f"`{case.kernels()[at]}`", case.tree, compounds, f"{ns:.2f}", f"{over['gcc']:.2f}", *limit])
     return rows

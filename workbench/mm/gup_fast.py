@@ -16,7 +16,7 @@ import numpy as np
 
 from workbench.mm._jit import borrowing, inline, likely
 from workbench.mm.events import Site
-from workbench.mm.memmap import COMPOUND_HEAD, FLAGS, load
+from workbench.mm.memmap import COMPOUND_HEAD, FLAGS, read_once
 from workbench.mm.memremap import get_dev_pagemap, put_dev_pagemap
 from workbench.mm.page_ref import (
     Foll,
@@ -92,7 +92,7 @@ def _grab_device_pages(vm, refs, pgmaps, pfn, nr_pages, pin, pages, nr, ev):
                 return _undo_dev_pagemap(vm, refs, pages, nr, nr_start, pin, ev), False
             cached_first, cached_last = pgmaps.range0_first[slot], pgmaps.range0_last[slot]
         i = pfn + done - vm.start_pfn
-        word = load(vm, i, COMPOUND_HEAD, ev)
+        word = read_once(vm, i, COMPOUND_HEAD, ev)
         if not likely(word == of_tails):
             head = head_of(vm, i, word)
             of_tails = tail_word(vm, head)
@@ -325,13 +325,13 @@ def _unpin_user_pages(vm, refs, pages, make_dirty, freed, ev):
     nr_freed, at, n = np.int64(0), np.int64(0), len(pages)
     each = refs.switches & RefSwitch.UNPIN_EACH != 0
     i = pages[0] - vm.start_pfn if n else np.int64(0)
-    word = load(vm, i, COMPOUND_HEAD, ev) if n else _NONE
+    word = read_once(vm, i, COMPOUND_HEAD, ev) if n else _NONE
     while at < n:
         head, run = head_of(vm, i, word), np.int64(1)
         of_tails = tail_word(vm, head)
         while at + run < n:
             i = pages[np.uint64(at + run)] - vm.start_pfn
-            word = load(vm, i, COMPOUND_HEAD, ev)
+            word = read_once(vm, i, COMPOUND_HEAD, ev)
             if each or (word != of_tails and i != head):
                 break
             run += 1

@@ -2,7 +2,7 @@
 """The memmap as the kernels see it: the array, where it starts, and the release's numbers.
 
 A kernel addresses a struct page by its row ``i`` of ``vm.pages``; its pfn is ``vm.start_pfn + i``.
-Every access to a struct page goes through the four functions here, which also tell ``ev``.
+Every access to a struct page goes through the functions here, which also tell ``ev``.
 """
 
 from __future__ import annotations
@@ -99,7 +99,18 @@ def struct_page(vm, i):
 def load(vm, i, word, ev):
     """Word ``word`` of row ``i``."""
     note_load(ev, i)
-    return vm.pages[np.uint64(i), word]  # a signed index would be looked at for being negative
+    return vm.pages[i, word]
+
+
+@inline
+def read_once(vm, i, word, ev):
+    """READ_ONCE(): as :func:`load`, where no store of one's own is near.
+
+    The index is unsigned, so that nobody looks whether it is negative; the compiler would not know that it and the
+    signed one of a store are the same.
+    """
+    note_load(ev, i)
+    return vm.pages[np.uint64(i), word]
 
 
 @inline

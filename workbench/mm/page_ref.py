@@ -29,7 +29,7 @@ from workbench.mm.memmap import (
     MAPPING,
     REFCOUNT_SHIFT,
     TAIL_DATA,
-    load,
+    read_once,
     struct_page,
 )
 from workbench.series import Kernel
@@ -228,31 +228,31 @@ def tail_word(vm, head):
 @inline
 def compound_head(vm, i, ev):
     """compound_head(): the row of the head of row ``i``."""
-    return head_of(vm, i, load(vm, i, COMPOUND_HEAD, ev))
+    return head_of(vm, i, read_once(vm, i, COMPOUND_HEAD, ev))
 
 
 @inline
 def compound_order(vm, refs, head, ev):
     """compound_order(): 0 for a base page."""
-    if load(vm, head, FLAGS, ev) & refs.head == _NONE:
+    if read_once(vm, head, FLAGS, ev) & refs.head == _NONE:
         return np.int64(0)
     if refs.order_in_flags:
-        return np.int64(load(vm, head + 1, FLAGS, ev) & _ORDER)
-    return np.int64((load(vm, head + 1, TAIL_DATA, ev) >> _ORDER_SHIFT) & _ORDER)
+        return np.int64(read_once(vm, head + 1, FLAGS, ev) & _ORDER)
+    return np.int64((read_once(vm, head + 1, TAIL_DATA, ev) >> _ORDER_SHIFT) & _ORDER)
 
 
 @inline
 def has_pincount(vm, refs, head, ev):
     """hpage_pincount_available(), since 6.1 folio_test_large(): whether pins of a page are counted apart."""
     if refs.switches & RefSwitch.PINCOUNT_ANY_ORDER:
-        return (load(vm, head, FLAGS, ev) & refs.head) != _NONE
+        return (read_once(vm, head, FLAGS, ev) & refs.head) != _NONE
     return compound_order(vm, refs, head, ev) > 1
 
 
 @inline
 def page_count(vm, i, ev):
     """_refcount of row ``i``, as int32."""
-    return np.int32(load(vm, i, COUNTS, ev) >> REFCOUNT_SHIFT)
+    return np.int32(read_once(vm, i, COUNTS, ev) >> REFCOUNT_SHIFT)
 
 
 # locked operations
@@ -475,11 +475,11 @@ def set_page_dirty(vm, refs, head, ev):
 
     Kernel: drivers/dax/device.c, ``dev_dax_aops``: nothing on 5.10, the flag alone since (5.15 and later).
     """
-    word = load(vm, head, FLAGS, ev)
+    word = read_once(vm, head, FLAGS, ev)
     noop = (
         refs.switches & RefSwitch.DIRTY_IS_NOOP
         and (word & refs.zone) == refs.zone_device
-        and load(vm, head, MAPPING, ev) != _NONE
+        and read_once(vm, head, MAPPING, ev) != _NONE
     )
     if not noop and (word & refs.dirty) == _NONE:
         set_flag(vm, refs, head, refs.dirty, Site.set_page_dirty, ev)
@@ -491,7 +491,7 @@ def set_page_dirty_lock(vm, refs, head, ev):
 
     Kernel: mm/page-writeback.c, ``set_page_dirty_lock()``; mm/gup.c asks for the flag first.
     """
-    if (load(vm, head, FLAGS, ev) & refs.dirty) == _NONE:
+    if (read_once(vm, head, FLAGS, ev) & refs.dirty) == _NONE:
         set_flag(vm, refs, head, refs.locked, Site.lock_page, ev)
         set_page_dirty(vm, refs, head, ev)
         clear_flag(vm, refs, head, refs.locked, Site.unlock_page, ev)

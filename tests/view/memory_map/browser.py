@@ -16,7 +16,7 @@ from pathlib import Path
 
 import nbformat
 from nbformat.v4 import new_code_cell, new_notebook
-from playwright.sync_api import Page
+from playwright.sync_api import Page, TimeoutError
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -86,14 +86,21 @@ def write_notebook(folder: Path, *code: str) -> None:
 def run_first_cell(page: Page, address: str, timeout_s: float = 90) -> None:
     """Open the notebook in JupyterLab and run its first cell; the next one is selected then.
 
-    JupyterLab takes keys before its kernel does, and forgets them: the key is pressed until the cell has begun.
+    JupyterLab takes keys before its kernel does, and forgets them or asks for a kernel: the key is pressed, and the
+    kernel of the notebook accepted, until the cell has begun.
     """
     page.goto(f"{address}/lab/tree/map.ipynb", wait_until="commit")
     first = page.locator(".jp-Notebook .jp-Cell").first
     first.wait_for(timeout=1000 * timeout_s)
     end = time.monotonic() + timeout_s
+    accept = page.locator(".jp-Dialog .jp-mod-accept")
     while time.monotonic() < end:
-        first.click()
+        if accept.count():
+            accept.first.click()
+        try:
+            first.click(timeout=5000)
+        except TimeoutError:  # a dialog came in between
+            continue
         page.keyboard.press("Shift+Enter")
         for _ in range(20):
             if first.locator(".jp-InputPrompt").first.inner_text().strip() != "[ ]:":
