@@ -139,8 +139,6 @@ static bool gup_device_huge(const struct memmap *vm, const struct refs *refs, co
 			    i64 nr_pages, i64 *pages, i64 *nr)
 {
 	i64 nr_start = *nr, slot = -1, first = 0, last = -1;
-	struct page *head = 0;
-	u64 of_tails = 1; /* word 1 of no page */
 
 	for (i64 done = 0, together; done < nr_pages; done += together) {
 		if (pfn + done < first || pfn + done > last) {
@@ -152,12 +150,7 @@ static bool gup_device_huge(const struct memmap *vm, const struct refs *refs, co
 			first = pgmaps->range0_first[slot];
 			last = pgmaps->range0_last[slot];
 		}
-		struct page *page = page_of(vm, pfn + done);
-		u64 word = head_word(page);
-		if (word != of_tails) {
-			head = head_of(vm, page, word);
-			of_tails = tail_word(vm, head);
-		}
+		struct page *head = compound_head(vm, pfn + done);
 		int32_t seen = __atomic_load_n(&head->refcount, __ATOMIC_RELAXED);
 		bool apart = seen > 0 && order_of(refs, head) > 1;
 		together = 1;

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.mm._jit import borrowing, inline, likely
+from workbench.mm._jit import borrowing, inline
 from workbench.mm.events import Site
 from workbench.mm.memmap import COMPOUND_HEAD, FLAGS, read_once
 from workbench.mm.memremap import get_dev_pagemap, put_dev_pagemap
@@ -36,8 +36,6 @@ from workbench.mm.page_ref import (
 from workbench.mm.pgtable import Pg, entry_pfn, is_devmap, is_leaf, walk
 
 _NONE = np.uint64(0)
-_NO_TAIL = np.uint64(1)
-"""Word 1 of no struct page: 0 is that of one that was never initialised."""
 _PRESENT_USER = np.uint64(Pg.PRESENT | Pg.USER)
 _RW, _SPECIAL = np.uint64(Pg.RW), np.uint64(Pg.SPECIAL)
 _WRITE, _PIN, _LONGTERM = int(Foll.WRITE), int(Foll.PIN), int(Foll.LONGTERM)
@@ -83,7 +81,6 @@ def _grab_device_pages(vm, refs, pgmaps, pfn, nr_pages, pin, pages, nr, ev):
     """What :func:`_gup_device_huge` does."""
     nr_start, slot, done = nr, np.int64(-1), np.int64(0)
     cached_first, cached_last = np.int64(0), np.int64(-1)
-    head, of_tails = np.int64(0), _NO_TAIL
     marks_first = not refs.switches & RefSwitch.FOLIO_FAST
     while done < nr_pages:
         if not cached_first <= pfn + done <= cached_last:  # get_dev_pagemap() asks the same: spares the call
@@ -92,10 +89,7 @@ def _grab_device_pages(vm, refs, pgmaps, pfn, nr_pages, pin, pages, nr, ev):
                 return _undo_dev_pagemap(vm, refs, pages, nr, nr_start, pin, ev), False
             cached_first, cached_last = pgmaps.range0_first[slot], pgmaps.range0_last[slot]
         i = pfn + done - vm.start_pfn
-        word = read_once(vm, i, COMPOUND_HEAD, ev)
-        if not likely(word == of_tails):
-            head = head_of(vm, i, word)
-            of_tails = tail_word(vm, head)
+        head = compound_head(vm, i, ev)
         seen = look_at(vm, refs, head, pin, ev)
         together = np.int64(1)
         if refs.switches & RefSwitch.HEAD_ONCE:
