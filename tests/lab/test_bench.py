@@ -20,8 +20,9 @@ from workbench.errors import WorkbenchError
 from workbench.lab import bars, bench, bench_kernels, bench_results, bench_starts, twins
 from workbench.lab.bench import CASES, GIB, TIB, Case
 from workbench.lab.bench_counting import COUNTED
-from workbench.lab.bench_devices import RANDOM_WRITES, START_PFN
+from workbench.lab.bench_devices import RANDOM_WRITES
 from workbench.lab.bench_images import IMAGES
+from workbench.lab.bench_kernels import START_PFN
 from workbench.lab.bench_pins import PHASES, PIN_CASES
 from workbench.lab.bench_samples import Pace, Samples, interleave, rotated
 from workbench.lab.checkout import Checkout

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from workbench.errors import WorkbenchError
 from workbench.lab import bench, bench_counting, bench_devices, bench_pins, twins
 from workbench.lab.bench_counting import COUNTED
-from workbench.lab.bench_devices import START_PFN
+from workbench.lab.bench_kernels import START_PFN
 from workbench.lab.bench_pins import BASE, BASE_PAGES, COMPOUND, ONCE, PIN_CASES, PinCase, Pinner
 from workbench.lab.bench_samples import Pace, Samples, interleave
 from workbench.lab.checkout import Checkout

@@ -19,12 +19,11 @@ import nbformat
 import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from workbench.lab.checkout import Checkout
 from workbench.view import figures
 from workbench.view.build import build_figures
-from workbench.view.export import find_browser
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -76,14 +75,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 def write(checkout: Checkout, name: str, text: str, *code: str) -> None:
     cells = [new_markdown_cell(text, id="t")] + [new_code_cell(source, id=f"c{k}") for k, source in enumerate(code)]
     (checkout.notebooks / f"{name}.ipynb").write_text(nbformat.writes(new_notebook(cells=cells)))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=find_browser())
-        yield running
-        running.close()
 
 
 @pytest.fixture

@@ -6,17 +6,15 @@ The notebook has a text too, whose terms are explained on hover in both.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.view.memory_map.browser import complaints, left_the_machine, run_first_cell, server, watch
 from workbench.lab.glossary import glossary, marked
-from workbench.view.export import find_browser
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -34,14 +32,6 @@ MARK = """([name, kernel, size]) => {
     const box = points[which].getBoundingClientRect();
     return [box.x + box.width / 2, box.y + box.height / 2];
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=find_browser())
-        yield running
-        running.close()
 
 
 def write_notebook(folder: Path) -> None:

@@ -39,9 +39,9 @@ from workbench import text
 from workbench.abi import STRUCT_PAGE_BYTES
 from workbench.errors import WorkbenchError
 from workbench.lab.bench_counting import COUNTED, FORMS, measure_counting
-from workbench.lab.bench_devices import PROBES, RANDOM_WRITES, START_PFN, THREADS, Booted, boot, measure_devices
+from workbench.lab.bench_devices import PROBES, RANDOM_WRITES, THREADS, Booted, boot, measure_devices
 from workbench.lab.bench_images import IMAGES, measure_images
-from workbench.lab.bench_kernels import CASES, PGMAP, SIDES, Case, measure_kernels
+from workbench.lab.bench_kernels import CASES, SIDES, Case, in_memory, measure_kernels
 from workbench.lab.bench_pins import PHASES, PIN_CASES, PIN_SIDES, measure_pins
 from workbench.lab.bench_samples import CLOCKS, Pace, Samples, Times, interleave, table
 from workbench.lab.bench_starts import STARTS, measure_starts
@@ -49,9 +49,8 @@ from workbench.lab.checkout import Checkout
 from workbench.lab.cost import seed_fit
 from workbench.lab.files import files_below, tree_hash
 from workbench.lab.twins import Twins
-from workbench.mm import InitCall, PageArray, arena
+from workbench.mm import arena
 from workbench.mm._jit import JIT
-from workbench.series import kernel
 
 __all__ = ["CASES", "GIB", "LARGE", "SMALL", "TIB", "Case", "dataset", "engine_hash", "machine_and_versions", "measure"]
 
@@ -126,7 +125,7 @@ def _measure_all(checkout: Checkout, twins: Twins, samples: Samples, quick: bool
             measure_devices(devices, twins, samples, in_time)
             measure_images(devices[-1], twins, samples, in_time)
             devices.clear()
-            array = _array(device)
+            array = in_memory(device // text.PAGE_SIZE)
             interleave(
                 measure_kernels(array, windows, twins, samples, in_time),
                 measure_pins(array, windows, twins, samples, in_time),
@@ -164,16 +163,6 @@ def _until(deadline: float | None) -> Iterator[None]:
 def _kernel_device(quick: bool) -> tuple[int, int]:
     """Bytes of device that the kernels are measured on, and windows of its array."""
     return (SMALL, WINDOWS_OF_SMALL) if quick else (LARGE, 2)
-
-
-def _array(device: int) -> PageArray:
-    """A page array for ``device`` bytes, every section with its memory."""
-    nr_pages = device // text.PAGE_SIZE
-    array = PageArray(kernel("5.17"), START_PFN, nr_pages)
-    array.add_pages(START_PFN, nr_pages)
-    array.init(InitCall(START_PFN, START_PFN + nr_pages, pgmap=PGMAP, vmemmap_shift=9))
-    array.materialise(threads=2)
-    return array
 
 
 def _devices(quick: bool, samples: Samples) -> list[Booted]:

@@ -16,7 +16,7 @@ import numpy as np
 from workbench.abi import STRUCT_PAGE_BYTES
 from workbench.abi.constants import PAGE_SIZE
 from workbench.dax.region import DevDax
-from workbench.lab.bench_kernels import NODE, ZONE
+from workbench.lab.bench_kernels import NODE, START_PFN, ZONE
 from workbench.lab.bench_samples import Pace, Samples, timed
 from workbench.lab.twins import Twins
 from workbench.machine import Machine
@@ -24,7 +24,6 @@ from workbench.mm import InitCall, PageArray
 from workbench.mm.memremap import init_call
 from workbench.mm.page_alloc import memmap_init_zone_device_nt
 
-START_PFN = 0x140000
 THREADS = (1, 2)
 PROBES = ("probe", "init")
 SPIN_ROUNDS = 60_000_000

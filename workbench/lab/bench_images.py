@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from workbench.abi import STRUCT_PAGE_BYTES
-from workbench.lab.bench_devices import START_PFN, Booted
-from workbench.lab.bench_kernels import PGMAP
+from workbench.lab.bench_devices import Booted
+from workbench.lab.bench_kernels import PGMAP, START_PFN
 from workbench.lab.bench_samples import Pace, Samples, rotated, timed
 from workbench.lab.twins import Twins
 from workbench.mm import InitCall, PageArray

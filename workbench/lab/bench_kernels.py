@@ -11,10 +11,11 @@ import numpy as np
 
 from workbench import text
 from workbench.abi import STRUCT_PAGE_BYTES
+from workbench.abi.constants import PMD_ORDER
 from workbench.errors import WorkbenchError
 from workbench.lab.bench_samples import Pace, Samples, rotated, timed
 from workbench.lab.twins import Twins
-from workbench.mm import PageArray
+from workbench.mm import InitCall, PageArray
 from workbench.mm._jit import jit
 from workbench.mm.events import Events
 from workbench.mm.memmap import Memmap, memmap
@@ -27,6 +28,7 @@ from workbench.mm.page_alloc import (
 )
 from workbench.series import kernel
 
+START_PFN = 0x140000
 PGMAP = 0xFFFF_8881_0000_0000
 TREES = ("5.16+0", "5.17")
 NODE, ZONE = np.uint64(0), np.uint64(kernel("5.17").abi.zone_device)
@@ -125,6 +127,21 @@ def prepare(case: Case, vm: Memmap, start: int, end: int) -> None:
     """Bring rows ``start`` to ``end`` into the state that the case's kernel starts from."""
     if case.before is not None:
         run_engine(Case(_NT, case.tree, case.before), vm, start, end)
+
+
+def in_memory(nr_pages: int) -> PageArray:
+    """Struct pages of a device of 5.17 with compound pages of 2 MiB, every section with its memory.
+
+    Parameters
+    ----------
+    nr_pages : int
+        A multiple of 32,768 (a section).
+    """
+    array = PageArray(kernel("5.17"), START_PFN, nr_pages)
+    array.add_pages(START_PFN, nr_pages)
+    array.init(InitCall(START_PFN, START_PFN + nr_pages, pgmap=PGMAP, vmemmap_shift=PMD_ORDER))
+    array.materialise(threads=2)
+    return array
 
 
 def window_pages(array: PageArray, windows: int) -> int:

@@ -28,17 +28,15 @@ from workbench.abi.constants import PMD_ORDER
 from workbench.errors import WorkbenchError
 from workbench.lab import bench_results
 from workbench.lab.bench import engine_hash, machine_and_versions
-from workbench.lab.bench_devices import START_PFN
-from workbench.lab.bench_kernels import PGMAP
+from workbench.lab.bench_kernels import in_memory
 from workbench.lab.bench_pins import PHASES, PinCase, Pinner
 from workbench.lab.bench_samples import CLOCKS, Times, rotated, timed
 from workbench.lab.checkout import Checkout
 from workbench.lab.cost import KERNELS
 from workbench.lab.pin_events import PAGES_PER_CALL
 from workbench.lab.seed_table import SIZES_MIB, STATES, Key
-from workbench.mm import InitCall, PageArray, arena
+from workbench.mm import arena
 from workbench.mm._jit import JIT
-from workbench.series import kernel
 
 COMMITTED = "data/bench/seed_table.nc"
 LAST = "out/bench/seed_table.nc"
@@ -88,7 +86,7 @@ def measure(
     largest = max(sizes_mib) * _PAGES_OF_MIB
     nbytes = largest * (STRUCT_PAGE_BYTES + np.dtype(np.int64).itemsize)
     arena.require(nbytes, f"{max(sizes_mib)} MiB of device ({text.size(nbytes)} of struct pages and pfns)")
-    array = _array(largest)
+    array = in_memory(-(-largest // _PAGES_OF_TABLE) * _PAGES_OF_TABLE)  # whole page tables
     vm = array.writable(array.start_pfn, array.nr_pages)
     pages = np.zeros(largest, np.int64)
     pinners = {state: Pinner(case, vm, pages) for state, case in _CASES.items()}
@@ -122,16 +120,6 @@ def measure(
             "engine_sha256": engine_hash(checkout),
         },
     )
-
-
-def _array(nr_pages: int) -> PageArray:
-    """Struct pages for ``nr_pages`` and more, up to a whole page table, all in memory."""
-    whole = -(-nr_pages // _PAGES_OF_TABLE) * _PAGES_OF_TABLE
-    array = PageArray(kernel(KERNELS["after"]), START_PFN, whole)
-    array.add_pages(START_PFN, whole)
-    array.init(InitCall(START_PFN, START_PFN + whole, pgmap=PGMAP, vmemmap_shift=PMD_ORDER))
-    array.materialise(threads=2)
-    return array
 
 
 def _turn(pinner: Pinner, nr_pages: int, kept: list[Times]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.view.memory_map.browser import (
     ROOT,
@@ -22,7 +22,6 @@ from tests.view.memory_map.browser import (
 )
 from tests.view.memory_map.support import START
 from workbench.view import palette
-from workbench.view.export import find_browser
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -44,14 +43,6 @@ COLOURS = """(canvas) => {
     }
     return found;
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=find_browser())
-        yield running
-        running.close()
 
 
 def watched(browser: Browser, width: int = 1280) -> Page:

@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from tests.view.memory_map.support import START
 from workbench.view import memory_map
-from workbench.view.export import find_browser
 from workbench.view.memory_map import MemoryMap, device
 
 pytestmark = [pytest.mark.browser]
@@ -57,11 +55,8 @@ class Shown:
 
 
 @pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=find_browser())
-        yield running.new_page()
-        running.close()
+def page(browser: Browser) -> Page:
+    return browser.new_page()
 
 
 def test_a_map_begins_where_the_kernel_is_and_waits_for_it(page):
