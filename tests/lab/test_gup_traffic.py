@@ -116,6 +116,16 @@ def test_an_entry_of_ordinary_memory_is_grabbed_through_its_first_page_before_6_
     assert set(np.flatnonzero(ev.seen).tolist()) == touched
 
 
+@pytest.mark.parametrize("name, pinned", [("5.17", {0, 1, 2, 100}), ("6.1-nodedup", {0, 1, 100})])
+def test_only_a_pin_asks_how_pins_are_counted(name, pinned):
+    """Of a compound page a plain reference touches the tail that is meant and the head; a pin its counter too."""
+    p = Pinning(name, "2M", 2)
+    for take, touched in ((p.gup.get_user_pages_fast, {0, 100}), (p.gup.pin_user_pages_fast, pinned)):
+        ev = events(p.array.nr_pages)
+        take(p.mm, p.addr(100), 1, Foll.WRITE, ev)
+        assert set(np.flatnonzero(ev.seen).tolist()) == touched
+
+
 @pytest.mark.parametrize("per_call", [100, 512, 1024])
 def test_one_grab_a_compound_page(per_call):
     p = Pinning("5.17", "2M", 4, head_once=True)
